@@ -1,0 +1,28 @@
+"""recbole_sigrec: multimodal recommendation for RecBole.
+
+The public names are loaded when they are first used, so that ``import recbole_sigrec`` is light.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Config": "recbole_sigrec.config",
+    "MultimodalDataset": "recbole_sigrec.data.dataset",
+    "SIGRec": "recbole_sigrec.model.sigrec",
+    "BM3": "recbole_sigrec.model.bm3",
+    "run": "recbole_sigrec.quick_start",
+    "load_data_and_model": "recbole_sigrec.quick_start",
+}
+__all__ = ["BM3", "Config", "MultimodalDataset", "SIGRec", "load_data_and_model", "run"]
+
+
+def __getattr__(name):
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'recbole_sigrec' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

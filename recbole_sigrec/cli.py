@@ -1,0 +1,72 @@
+"""The command ``recbole-sigrec``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from recbole_sigrec import __version__
+from recbole_sigrec.errors import ConfigError, SIGRecError
+
+USAGE = """\
+recbole-sigrec run [--model NAME] [--dataset NAME] [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
+
+  --model         SIGRec (default), BM3, or any model of RecBole's: LightGCN, BPR, Pop, ItemKNN, …
+  --dataset       a folder in data_path; default ml-100k, which RecBole bundles
+  --config_files  yaml files, separated by spaces
+  --KEY=VALUE     any config key, e.g. --data_path=data --learning_rate=1e-3 --result_file=r.json
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point.
+
+    Returns:
+        The exit status: 0 only if training and test ended, 2 where the input is wrong.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    if arguments[0] != "run":
+        print(f"recbole-sigrec: unknown command [{arguments[0]}]\n\n{USAGE}", file=sys.stderr)
+        return 2
+    return run_command(arguments[1:])
+
+
+def run_command(arguments: list[str]) -> int:
+    """``run``: train and test one model; see ``USAGE``."""
+    parser = argparse.ArgumentParser(
+        prog="recbole-sigrec run", usage=USAGE, add_help=False, allow_abbrev=False
+    )
+    parser.add_argument("--model", "-m", default=None)
+    parser.add_argument("--dataset", "-d", default=None)
+    parser.add_argument("--config_files", default="")
+    parser.add_argument("--nproc", type=int, default=1)
+    parser.add_argument("-h", "--help", action="store_true")
+    known, rest = parser.parse_known_args(arguments)
+    if known.help:
+        print(USAGE)
+        return 0
+    try:
+        if known.nproc != 1:
+            raise ConfigError(f"--nproc={known.nproc}: one process only, for now")
+        from recbole_sigrec.quick_start import run
+
+        run(
+            model=known.model,
+            dataset=known.dataset,
+            config_file_list=known.config_files.split(),
+            command_line=rest,
+        )
+    except SIGRecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""RecBole 1.2.1 on current libraries: every repair that it needs, and only here.
+
+Nothing is patched when a module is imported. What can be done by a subclass is (the dataset's
+missing-value filling, the collector, the trainer, the models' adjacency matrices); the rest is
+:func:`numpy_aliases`, which RecBole itself does in ``Config.compatibility_settings`` and which
+fails there on NumPy 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from recbole.evaluator import Collector as RecBoleCollector
+from recbole.utils import FeatureType
+
+from recbole_sigrec.graph.adjacency import bipartite_graph, interaction_matrix
+
+_ALIASES = {
+    "bool": np.bool_,
+    "int": np.int_,
+    "float": np.float64,
+    "complex": np.complex128,
+    "object": np.object_,
+    "str": np.str_,
+    "long": np.int_,
+    "unicode": np.str_,
+}
+
+
+def numpy_aliases() -> None:
+    """Give NumPy the names that RecBole's code uses and NumPy no longer has (``np.float``, …).
+
+    RecBole's metrics, Interaction and layers use them. Called where a Config is made and where a
+    trainer is, since a Config that was unpickled has not been through its constructor. Names that
+    NumPy has are left alone.
+    """
+    for name, value in _ALIASES.items():
+        if name not in np.__dict__:
+            setattr(np, name, value)
+
+
+def fill_missing(feat: pd.DataFrame, field2type: dict) -> pd.DataFrame:
+    """RecBole's missing-value rule without the in-place ``fillna`` that pandas 3 ignores.
+
+    Tokens become 0 ([PAD]), floats the column's mean, sequences empty.
+    """
+    for field in feat:
+        kind = field2type[field]
+        if kind == FeatureType.TOKEN:
+            feat[field] = feat[field].fillna(0)
+        elif kind == FeatureType.FLOAT:
+            feat[field] = feat[field].fillna(feat[field].mean())
+        else:
+            dtype = np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64
+            feat[field] = [np.array([], dtype) if isinstance(x, float) else x for x in feat[field]]
+    return feat
+
+
+class Collector(RecBoleCollector):
+    """RecBole's collector, which moves every collected value to the CPU, tensors alone.
+
+    The original calls ``.cpu()`` on counters and ints too, so that ItemCoverage, AveragePopularity,
+    GiniIndex and TailPercentage crash.
+    """
+
+    def get_data_struct(self):
+        plain = {
+            key: value
+            for key, value in self.data_struct._data_dict.items()
+            if not isinstance(value, torch.Tensor)
+        }
+        for key in plain:
+            del self.data_struct[key]
+        struct = super().get_data_struct()
+        for key, value in plain.items():
+            self.data_struct.set(key, value)
+            struct.set(key, value)
+        return struct
+
+
+class NormalizedAdjacency:
+    """Mixin: RecBole's ``get_norm_adj_mat`` on our graph code.
+
+    LightGCN, NGCF and NCL fill a SciPy ``dok_matrix`` through a private method that SciPy 1.13
+    removed. The matrix is the same but for RecBole's 1e-7 added to each degree.
+    """
+
+    def get_norm_adj_mat(self) -> torch.Tensor:
+        """Sparse COO float32 [n_users + n_items, n_users + n_items]."""
+        pairs = self.interaction_matrix.tocoo()
+        matrix = interaction_matrix(pairs.row, pairs.col, self.n_users, self.n_items)
+        adjacency = bipartite_graph(matrix).tocoo()
+        if adjacency.nnz != 2 * matrix.nnz or matrix.nnz == 0:
+            raise RuntimeError(
+                f"the adjacency matrix has {adjacency.nnz} entries for {matrix.nnz} training pairs"
+            )
+        index = torch.from_numpy(np.stack([adjacency.row, adjacency.col]).astype(np.int64))
+        values = torch.from_numpy(adjacency.data)
+        return torch.sparse_coo_tensor(index, values, adjacency.shape).coalesce()
+
+
+ADJACENCY_MODELS = ("LightGCN", "NGCF", "NCL")
+"""RecBole's models that are built with :class:`NormalizedAdjacency`."""
+
+BROKEN_MODELS = {
+    name: "it builds its graph through scipy.sparse.dok_matrix._update, which SciPy 1.13 removed"
+    for name in ("SpectralCF", "GCMC", "KGIN", "MCCLK")
+}
+"""RecBole's models that do not run on current libraries and that we do not repair: name → why."""

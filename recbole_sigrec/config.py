@@ -1,0 +1,279 @@
+"""Config: RecBole's Config that also knows our models and properties, and checks our keys."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import recbole
+import torch
+import yaml
+from recbole.config import Config as RecBoleConfig
+
+from recbole_sigrec import compat
+from recbole_sigrec.errors import ConfigError, did_you_mean
+from recbole_sigrec.registry import resolve_model
+
+RUNTIME_KEYS = {
+    *("model", "dataset", "config_files", "config_file_list", "nproc", "ip", "port", "world_size"),
+    *("group_offset", "offset", "local_rank", "device", "single_spec", "MODEL_TYPE"),
+    *("MODEL_INPUT_TYPE", "eval_type", "valid_neg_sample_args", "test_neg_sample_args"),
+    *("neg_sampling", "training_neg_sample_num", "data_path", "numerical_features"),
+    *("discretization", "preload_weight", "benchmark_filename", "encoding", "config_file"),
+    *("fm_type", "kg_reverse_r", "convert_token_to_onehot", "loss_type", "model_defaults"),
+}
+"""Keys that RecBole reads or sets but that stand in none of its property files."""
+
+
+class Keys(pydantic.BaseModel):
+    """Base of the typed views of a config: unknown fields refused, values checked, immutable."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=False)
+
+    @classmethod
+    def read(cls, config) -> Keys:
+        """The view's fields, read from a config.
+
+        Raises:
+            ConfigError: a value has the wrong type or lies outside its range.
+        """
+        values = {key: config[key] for key in cls.model_fields if key in config}
+        try:
+            return cls(**values)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            value = first["input"] if first["type"] != "missing" else "nothing"
+            about = cls.model_fields[first["loc"][0]].description or ""
+            raise ConfigError(
+                f"config key [{key}] = [{value}]: {first['msg'].lower()}. It is: {about}"
+            ) from None
+
+
+class ItemModality(pydantic.BaseModel):
+    """Columns of the ``.item`` file that a built-in encoder turns into a modality."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    columns: list[str] = pydantic.Field(min_length=1)
+    encoder: Literal["tfidf", "multi_hot"] = "tfidf"
+    dimension: int = pydantic.Field(64, ge=1)
+
+
+def setting(about: str, **limits) -> Any:
+    return pydantic.Field(description=about, **limits)
+
+
+class PluginKeys(Keys):
+    """The plugin's keys that are not a model's; their defaults are in ``properties/overall.yaml``."""
+
+    modalities: list[str] | None = setting("the modalities to use; none given: all that are found")
+    item_modalities: dict[str, ItemModality] | None = setting(
+        "modality name: {columns: [...], encoder: tfidf | multi_hot, dimension: n}"
+    )
+    missing_modality: Literal["mean", "zero"] = setting(
+        "the vector of an item without a modality, mean or zero, for models that need one"
+    )
+    strict_ids: bool = setting(
+        "whether ids that a feature file has beyond the data set, or lacks, are an error"
+    )
+    split_field: str = setting("the column of an untyped .inter file that holds 0, 1, 2")
+    negative_items: Literal["all", "train"] = setting(
+        "negatives are drawn from all items, or from those with a training interaction (train)"
+    )
+    graph_memory_mb: int = setting("memory for one block of similarities, MiB", ge=1)
+    eval_memory_mb: int = setting("memory for one block of scores in full ranking, MiB", ge=1)
+    result_file: str | None = setting("where the result is written as JSON")
+    resume: str | None = setting("a *.last.pth checkpoint to go on from")
+    threads: int | None = setting("CPU threads of torch; none given: torch's choice", ge=1)
+
+
+def property_root() -> Path:
+    """The folder of the property files: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for root in (package / "properties", package.parent / "properties"):
+        if (root / "overall.yaml").is_file():
+            return root
+    raise FileNotFoundError(f"no property files beside {package}; reinstall recbole_sigrec")
+
+
+def build_yaml_loader() -> type[yaml.SafeLoader]:
+    """A safe YAML loader that reads 1e-3 as a number, as RecBole's does."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(
+            r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)"
+            r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+        ),
+        list("-+0123456789."),
+    )
+    return Loader
+
+
+@functools.cache
+def _yaml_loader() -> type[yaml.SafeLoader]:
+    return build_yaml_loader()
+
+
+def parse_value(text: str) -> Any:
+    """A string value as a YAML scalar or flow collection; ``None`` is null. Never evaluated."""
+    if text.strip() in ("None", "none"):
+        return None
+    try:
+        return yaml.load(text, Loader=_yaml_loader())
+    except yaml.YAMLError:
+        return text
+
+
+def parse_command_line(arguments: Sequence[str]) -> dict[str, Any]:
+    """``--key=value`` arguments as a dict.
+
+    Raises:
+        ConfigError: an argument is not of that form, or a key is given twice with two values.
+    """
+    result: dict[str, Any] = {}
+    for argument in arguments:
+        match = re.fullmatch(r"--([^=\s]+)=(.*)", argument, flags=re.DOTALL)
+        if not match:
+            raise ConfigError(f"command line argument [{argument}]: write it as --key=value")
+        key, value = match[1], parse_value(match[2])
+        if key in result and result[key] != value:
+            raise ConfigError(f"command line key [{key}] is given twice, with different values")
+        result[key] = value
+    return result
+
+
+@functools.cache
+def known_keys() -> frozenset[str]:
+    """Every key that RecBole, one of its models, or one of ours reads."""
+    keys = set(RUNTIME_KEYS) | set(PluginKeys.model_fields)
+    for root in (Path(recbole.__file__).parent / "properties", property_root()):
+        for file in root.rglob("*.yaml"):
+            if file.parent.name == "dataset" and file.name.startswith(("url", "kg_url")):
+                continue
+            keys |= set(yaml.load(file.read_text("utf-8"), Loader=_yaml_loader()) or {})
+    return frozenset(keys)
+
+
+class Config(RecBoleConfig):
+    """RecBole's Config, with our models, our property files and checked keys.
+
+    Order of precedence, as in RecBole: command line > dict > files > property files. Among the
+    property files: RecBole's, then our ``overall.yaml``, ``model/<model>.yaml`` and
+    ``dataset/<dataset>.yaml``; the last may hold ``model_defaults: {<model>: {key: value}}``, the
+    values tuned for one model on that data set. String values are parsed as YAML, not evaluated.
+
+    Args:
+        model: a name, or a model class; default SIGRec.
+        dataset: a data set's name; default ml-100k, which RecBole bundles.
+        config_file_list: yaml files.
+        config_dict: keys and values.
+        command_line: ``--key=value`` strings; ``sys.argv`` is not read.
+
+    Raises:
+        ConfigError: an unknown model or key, or a value of the wrong type or range.
+    """
+
+    def __init__(
+        self, model=None, dataset=None, config_file_list=None, config_dict=None, command_line=()
+    ):
+        self._command_line = parse_command_line(command_line)
+        super().__init__(model, dataset, config_file_list, config_dict)
+        self._check_keys()
+        self.plugin = PluginKeys.read(self)
+        keys = getattr(self.model_class, "Keys", None)
+        self.model_keys = keys.read(self) if keys is not None else None
+
+    def compatibility_settings(self):
+        compat.numpy_aliases()
+
+    def _init_parameters_category(self):
+        super()._init_parameters_category()
+        self.parameters = copy.deepcopy(self.parameters)  # RecBole extends its global lists
+
+    def _build_yaml_loader(self):
+        return _yaml_loader()
+
+    def _convert_config_dict(self, config_dict):
+        return {k: parse_value(v) if isinstance(v, str) else v for k, v in config_dict.items()}
+
+    def _load_config_files(self, file_list):
+        merged = {}
+        for file in file_list or ():
+            if not Path(file).is_file():
+                raise ConfigError(f"config file [{file}] does not exist")
+            try:
+                content = yaml.load(Path(file).read_text("utf-8"), Loader=self.yaml_loader)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"config file [{file}] is not YAML: {error}") from None
+            if not isinstance(content or {}, dict):
+                raise ConfigError(f"config file [{file}] must hold `key: value` lines")
+            merged.update(content or {})
+        return merged
+
+    def _load_cmd_line(self):
+        return dict(self._command_line)
+
+    def _get_model_and_dataset(self, model, dataset):
+        overall = (property_root() / "overall.yaml").read_text("utf-8")
+        defaults = {**yaml.load(overall, Loader=self.yaml_loader), **self.external_config_dict}
+        model = model or defaults["model"]
+        dataset = dataset or defaults["dataset"]
+        if isinstance(model, str):
+            return model, resolve_model(model), str(dataset)
+        return model.__name__, model, str(dataset)
+
+    def _load_internal_config_dict(self, model, model_class, dataset):
+        super()._load_internal_config_dict(model, model_class, dataset)
+        root = property_root()
+        for file in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
+            if (root / file).is_file():
+                self._update_internal_config_dict(root / file)
+        tuned = self.internal_config_dict.pop("model_defaults", None) or {}
+        self.internal_config_dict.update(tuned.get(model, {}))
+
+    def _set_default_parameters(self):
+        try:
+            super()._set_default_parameters()
+        except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(str(error)) from None
+        metric = self.final_config_dict["valid_metric"]
+        name, _, k = metric.partition("@")
+        known = {m.lower() for m in self.final_config_dict["metrics"]}
+        cutoffs = {str(k) for k in self.final_config_dict["topk"]}
+        if name.lower() not in known or (k and k not in cutoffs):
+            raise ConfigError(
+                f"config key [valid_metric] = [{metric}] is not computed: metrics are "
+                f"{self.final_config_dict['metrics']} at topk {self.final_config_dict['topk']}"
+            )
+
+    def _init_device(self):
+        super()._init_device()
+        if not self.final_config_dict["use_gpu"]:
+            self.final_config_dict["device"] = torch.device("cpu")
+
+    def _check_keys(self):
+        """Refuse a key that nothing reads; a foreign model's own keys pass unless nearly ours."""
+        known = known_keys() | set(getattr(self.model_class, "Keys", Keys).model_fields)
+        foreign = not self.model_class.__module__.startswith(("recbole.", "recbole_sigrec."))
+        for key in self.external_config_dict:
+            if key in known:
+                continue
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.85)
+            if not foreign or near:
+                raise ConfigError(
+                    f"unknown config key [{key}].{did_you_mean(key, known)} Known keys are those "
+                    f"of RecBole, of its models, and those in {property_root()}."
+                )

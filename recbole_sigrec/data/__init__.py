@@ -1,0 +1,1 @@
+"""Data: interactions, modality features, and the data set that joins them."""

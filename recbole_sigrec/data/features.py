@@ -1,0 +1,234 @@
+"""Modality features: find, read, check, and align them with RecBole's item ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_sigrec.errors import DataError, did_you_mean, some
+
+FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors")
+ID_SUFFIXES = (".txt", ".csv", ".npy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """Aligned features of one modality.
+
+    Attributes:
+        features: float32 [n_items, d_m]; row r belongs to RecBole's item id r, row 0 is zero, and
+            so is the row of an item without the modality until it is imputed.
+        mask: bool [n_items], which items have the modality.
+        n_zero: rows of the source that are all zero, and so count as missing.
+        source: where the features are from, for the log.
+    """
+
+    features: np.ndarray
+    mask: np.ndarray
+    n_zero: int
+    source: str
+
+
+def find_modalities(folder: Path) -> dict[str, Path]:
+    """Modality name → its ``<modality>_feat.npy|npz|safetensors`` in a data set's folder, sorted.
+
+    Raises:
+        DataError: one modality has two files.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*_feat.*")) if folder.is_dir() else ():
+        if path.suffix in FEATURE_SUFFIXES:
+            name = path.stem.removesuffix("_feat")
+            if name in found:
+                raise DataError(f"modality [{name}] has two files, {found[name]} and {path}")
+            found[name] = path
+    return found
+
+
+def read_features(path: Path) -> np.ndarray:
+    """Read a feature matrix: float32 [rows, d].
+
+    ``.npy``, ``.npz`` with one array (or one named ``features``), or ``.safetensors`` likewise;
+    never unpickled. A float16 or integer matrix is widened.
+
+    Raises:
+        DataError: the file is unreadable, truncated or holds objects, or is not a matrix of finite
+            numbers; the rows with NaN or infinity are named.
+    """
+    try:
+        if path.suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                array = _only(path, {name: arrays[name] for name in arrays.files})
+        else:
+            from safetensors.numpy import load_file
+
+            array = _only(path, load_file(path))
+    except DataError:
+        raise
+    except Exception as error:  # numpy, zipfile and safetensors raise many kinds
+        raise DataError(
+            f"{path} cannot be read as a numeric array ({error}); save it again as a plain float "
+            f"matrix, e.g. numpy.save(file, features.astype('float32'))"
+        ) from None
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{path} holds an array of shape {array.shape} and type {array.dtype}; expected one "
+            f"row of numbers per item, [rows, dimension]"
+        )
+    array = array.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{path} has NaN or infinite values in row(s) {some(bad)} (counted from 0); set such a "
+            f"row to zero to mark the item as having no such modality"
+        )
+    return array
+
+
+def _only(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    if "features" in arrays:
+        return arrays["features"]
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    raise DataError(f"{path} holds {len(arrays)} arrays ({some(arrays)}); name one 'features'")
+
+
+def read_ids(path: Path) -> np.ndarray:
+    """Item tokens (strings), one per feature row, from ``.txt``, ``.csv`` (one column) or ``.npy``.
+
+    A ``.csv`` may begin with a header named like an item column (``item_id``, ``itemID``, ``item``).
+
+    Raises:
+        DataError: the file is unreadable, or a token occurs twice.
+    """
+    if path.suffix == ".npy":
+        try:
+            ids = np.load(path, allow_pickle=False)
+        except Exception as error:
+            raise DataError(f"{path} cannot be read as an array of ids ({error})") from None
+        if ids.ndim != 1:
+            raise DataError(f"{path} holds an array of shape {ids.shape}; expected one id per row")
+        ids = ids.astype(str)
+    else:
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text ({error})") from None
+        ids = [line.strip().strip('"') for line in lines]
+        if path.suffix == ".csv" and ids and ids[0].split(":")[0] in ("item_id", "itemID", "item"):
+            ids = ids[1:]
+        ids = np.array(ids, dtype=str)
+    twice = pd.Series(ids)
+    twice = twice[twice.duplicated()].unique()
+    if len(twice):
+        raise DataError(f"{path} names item(s) {some(twice)} more than once")
+    return ids
+
+
+def row_tokens(path: Path, n_rows: int, tokens: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The item token of each row of a feature file, and whether an ids file gave them.
+
+    With ``<modality>_ids.txt|csv|npy`` beside it: those; else the rows are positions, and the data
+    set's item tokens must be the integers 0 … n_rows − 1 (each row, no more).
+
+    Args:
+        path: the feature file.
+        n_rows: its rows.
+        tokens: all item tokens of the data set, before any filtering.
+
+    Raises:
+        DataError: the ids do not fit the rows, or positions do not fit the tokens.
+    """
+    stem = path.stem.removesuffix("_feat")
+    for suffix in ID_SUFFIXES:
+        ids_path = path.with_name(f"{stem}_ids{suffix}")
+        if ids_path.is_file():
+            ids = read_ids(ids_path)
+            if len(ids) != n_rows:
+                raise DataError(f"{ids_path} names {len(ids)} items, {path} has {n_rows} rows")
+            return ids, True
+    remedy = f"add {stem}_ids.txt beside it, with the item token of each row"
+    numbers = pd.to_numeric(pd.Series(tokens), errors="coerce")
+    positional = numbers.notna() & (numbers % 1 == 0) & (numbers >= 0)
+    if not positional.all():
+        raise DataError(
+            f"{path} has no ids file, so its rows are positions, but item token "
+            f"[{tokens[np.flatnonzero(~positional)[0]]}] is not a row number; {remedy}"
+        )
+    expected = int(numbers.max()) + 1
+    if expected != n_rows:
+        raise DataError(
+            f"{path} has {n_rows} rows but the items are numbered 0 … {expected - 1} "
+            f"({expected} rows expected); without an ids file row r belongs to item r. Mend the "
+            f"file, or {remedy}"
+        )
+    return np.arange(n_rows).astype(str), False
+
+
+def align(
+    features: np.ndarray,
+    rows: np.ndarray,
+    id2token: np.ndarray,
+    all_tokens: np.ndarray,
+    source: str,
+    strict: bool = True,
+) -> Modality:
+    """Put feature rows in the order of RecBole's item ids, by token.
+
+    Args:
+        features: float32 [rows, d].
+        rows: the item token of each row, [rows].
+        id2token: RecBole's token of each item id, [n_items]; entry 0 is [PAD].
+        all_tokens: item tokens before filtering; a row of a filtered-out item is no mistake.
+        source: the file or columns, for messages.
+        strict: refuse rows of unknown items, and items without a row.
+
+    Returns:
+        The aligned :class:`Modality`, not imputed.
+
+    Raises:
+        DataError: under ``strict``, a row's token is unknown or an item has no row; in any case
+            where no row belongs to an item of the data set.
+    """
+    position = pd.Index(rows).get_indexer(id2token)  # −1: no row
+    position[0] = -1
+    if strict:
+        relax = "set strict_ids: False to"
+        unknown = rows[~np.isin(rows, all_tokens)]
+        if len(unknown):
+            raise DataError(
+                f"{source}: {len(unknown)} row(s) belong to items that the data set does not know: "
+                f"{some(unknown)}.{did_you_mean(unknown[0], all_tokens[:10000])} Mend the ids, or "
+                f"{relax} ignore those rows"
+            )
+        absent = id2token[1:][position[1:] < 0]
+        if len(absent):
+            raise DataError(
+                f"{source}: {len(absent)} item(s) have no row: {some(absent)}. Mend the ids, or "
+                f"{relax} treat those items as having no such modality"
+            )
+    aligned = np.zeros((len(id2token), features.shape[1]), dtype=np.float32)
+    found = position >= 0
+    aligned[found] = features[position[found]]
+    mask = aligned.any(axis=1)
+    if not mask.any():
+        raise DataError(f"{source}: no row belongs to an item of the data set")
+    return Modality(aligned, mask, int((~mask & found).sum()), source)
+
+
+def impute(features: np.ndarray, mask: np.ndarray, how: str) -> np.ndarray:
+    """Fill the rows of items without the modality: ``mean`` of the others, or ``zero``.
+
+    The padding row 0 stays zero.
+
+    Shapes: features [n_items, d], mask [n_items] → [n_items, d].
+    """
+    filled = features.copy()
+    filled[~mask] = features[mask].mean(axis=0) if how == "mean" else 0.0
+    filled[0] = 0.0
+    return filled

@@ -1,0 +1,32 @@
+"""The errors that a user can mend: each message names the file or key, the value and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SIGRecError(ValueError):
+    """A mistake in the input; the command line prints its message without a traceback."""
+
+
+class ConfigError(SIGRecError):
+    """An unknown, misspelt or wrongly typed configuration value."""
+
+
+class DataError(SIGRecError):
+    """A data-set file that cannot be used as it is."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean x?`` with the closest known word, or nothing where none is close."""
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
+    return f" Did you mean '{lower[close[0]]}'?" if close else ""
+
+
+def some(values, limit: int = 5) -> str:
+    """The first few of a list for a message: ``3, 7, 9, … (12 in all)``."""
+    values = list(values)
+    shown = ", ".join(str(v) for v in values[:limit])
+    return shown if len(values) <= limit else f"{shown}, … ({len(values)} in all)"

@@ -1,0 +1,26 @@
+"""Graphs: semantic k-NN, collaborative item graph, normalisation, mixing and propagation."""
+
+from recbole_sigrec.graph.adjacency import (
+    SparseGraph,
+    bipartite_graph,
+    infuse,
+    interaction_matrix,
+    mean_propagation,
+    normalize,
+    propagate,
+)
+from recbole_sigrec.graph.collaborative import collaborative_topk
+from recbole_sigrec.graph.knn import cosine_topk, knn_graph
+
+__all__ = [
+    "SparseGraph",
+    "bipartite_graph",
+    "collaborative_topk",
+    "cosine_topk",
+    "infuse",
+    "interaction_matrix",
+    "knn_graph",
+    "mean_propagation",
+    "normalize",
+    "propagate",
+]

@@ -1,0 +1,95 @@
+"""What all multimodal models share: data, graphs, cached representations, prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import nn
+
+from recbole_sigrec.config import Keys
+from recbole_sigrec.errors import DataError
+from recbole_sigrec.graph import interaction_matrix
+
+
+class MultimodalRecommender(GeneralRecommender):
+    """Base of the models that score by the product of a user's and an item's representation.
+
+    A subclass names its typed config as ``Keys``, builds its layers in ``__init__`` and defines
+    ``representations()`` (and ``calculate_loss``). The representations of evaluation are computed
+    once and dropped as soon as training goes on or parameters are loaded; they are not part of a
+    checkpoint.
+
+    Attributes:
+        keys: the model's typed config.
+        modalities: names of the modalities in use, in order.
+        features: modality name → float32 [n_items, d_m] (row 0, the padding item, is zero).
+        mask: modality name → bool [n_items], which items have the modality.
+        interactions: binary float32 CSR [n_users, n_items] of the training pairs.
+    """
+
+    input_type = InputType.PAIRWISE
+    Keys = Keys
+    needs_modalities = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.config = config
+        self.keys = self.Keys.read(config)
+        self.features = dict(getattr(dataset, "modality_features", {}))
+        self.mask = dict(getattr(dataset, "modality_mask", {}))
+        self.modalities = list(self.features)
+        if self.needs_modalities and not self.modalities:
+            raise DataError(
+                f"{type(self).__name__} needs at least one modality and data set "
+                f"[{config['dataset']}] has none: put <modality>_feat.npy files into "
+                f"{config['data_path']}, or name item columns under `item_modalities`"
+            )
+        self.interactions = interaction_matrix(
+            np.asarray(dataset.inter_feat[dataset.uid_field]),
+            np.asarray(dataset.inter_feat[dataset.iid_field]),
+            self.n_users,
+            self.n_items,
+        )
+        self._cached = None
+
+    def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The final users [n_users, d] and items [n_items, d]; score = their product."""
+        raise NotImplementedError
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Called by the trainer before each epoch (warm-ups, edge pruning)."""
+
+    def train(self, mode: bool = True):
+        if mode:
+            self._cached = None
+        return super().train(mode)
+
+    def load_state_dict(self, *args, **kwargs):
+        self._cached = None
+        return super().load_state_dict(*args, **kwargs)
+
+    def _final(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.training or torch.is_grad_enabled():
+            return self.representations()
+        if self._cached is None:
+            self._cached = self.representations()
+        return self._cached
+
+    def predict(self, interaction):
+        """Scores of user-item pairs: [batch]."""
+        users, items = self._final()
+        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(dim=1)
+
+    def full_sort_predict(self, interaction):
+        """Scores of all items for each user: [batch · n_items], as RecBole expects it."""
+        users, items = self._final()
+        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
+
+
+def xavier_embedding(n: int, d: int) -> nn.Embedding:
+    """An embedding table, Xavier-uniform as RecBole's and the field's models use it."""
+    table = nn.Embedding(n, d)
+    nn.init.xavier_uniform_(table.weight)
+    return table

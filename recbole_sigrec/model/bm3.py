@@ -1,0 +1,101 @@
+"""BM3: bootstrap latent representations for multimodal recommendation (arXiv 2207.05969).
+
+Section and equation numbers are the paper's. Kept as published: no negatives, no item-item graph;
+dropout makes the second view (Sec. 3.2), a linear predictor the first (Eq. 6-7), gradients stop at
+the second. Deviations from the paper, as in the authors' released code: the feature tables are
+trained (``train_features``), and the regulariser is RecBole's EmbLoss, Σ‖E‖₂ / rows, rather than
+Σ‖E‖₂². Ours: any number of modalities; an item without one takes no part in that one's terms.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from recbole.model.loss import EmbLoss
+from torch import nn
+
+from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.graph import SparseGraph, bipartite_graph, mean_propagation
+from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
+from recbole_sigrec.model.losses import cosine_distance
+
+
+class BM3Keys(Keys):
+    """The keys of BM3; their defaults are in ``properties/model/BM3.yaml``."""
+
+    embedding_size: int = setting("d, the size of all representations", ge=1)
+    n_layers: int = setting("L, LightGCN layers on the user-item graph", ge=0)
+    dropout: float = setting("p, share of entries dropped in the target views", ge=0, lt=1)
+    cl_weight: float = setting("weight of the multimodal terms, L_align and L_mask", ge=0)
+    reg_weight: float = setting("λ, regularisation of the representations", ge=0)
+    train_features: bool = setting("whether the raw features are trained too")
+
+
+class BM3(MultimodalRecommender):
+    """The model; tables of users and items are stacked, users first: [n_users + n_items, d]."""
+
+    Keys = BM3Keys
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        keys, d = self.keys, self.keys.embedding_size
+        self.user_embedding = xavier_embedding(self.n_users, d)
+        self.item_embedding = xavier_embedding(self.n_items, d)
+        self.graph = SparseGraph(bipartite_graph(self.interactions))
+        self.predictor = nn.Linear(d, d)
+        nn.init.xavier_normal_(self.predictor.weight)
+        self.raw = nn.ParameterDict()
+        self.project = nn.ModuleDict()
+        for name, features in self.features.items():
+            self.raw[name] = nn.Parameter(features.clone(), requires_grad=keys.train_features)
+            self.project[name] = nn.Linear(features.shape[1], d)
+            nn.init.xavier_normal_(self.project[name].weight)
+            self.register_buffer(f"has_{name}", self.mask[name], persistent=False)
+        self.reg_loss = EmbLoss()
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Eq. 2-4: LightGCN, its mean over layers, and the items' residual connection.
+
+        Returns:
+            users h_u [n_users, d], items h_i [n_items, d].
+        """
+        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        users, items = mean_propagation(self.graph, ego, self.keys.n_layers).split(
+            [self.n_users, self.n_items]
+        )
+        return users, items + self.item_embedding.weight
+
+    def representations(self):
+        """Sec. 3.4: the score is the product of the predictor's outputs."""
+        users, items = self.forward()
+        return self.predictor(users), self.predictor(items)
+
+    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+        """Eq. 13 as its terms, already weighted: (L_rec, L_align, L_mask, regularisation)."""
+        keys = self.keys
+        u, i = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        users, items = self.forward()
+        h_u, h_i = users[u], items[i]
+        target_u, target_i = self._view(h_u), self._view(h_i)
+        online_u, online_i = self.predictor(h_u), self.predictor(h_i)
+        # Eq. 8-9: each side's prediction against the other's target.
+        rec = (
+            cosine_distance(online_u, target_i).mean() + cosine_distance(online_i, target_u).mean()
+        )
+
+        align = mask = rec.new_zeros(())
+        for name in self.modalities:
+            has = getattr(self, f"has_{name}")[i]
+            if not has.any():
+                continue
+            rows = i[has]
+            h_m = self.project[name](self.raw[name][rows])
+            online_m = self.predictor(h_m)
+            align = align + cosine_distance(online_m, target_i[has]).mean()  # Eq. 10-11
+            mask = mask + cosine_distance(online_m, self._view(h_m)).mean()  # Eq. 12
+        reg = keys.reg_weight * self.reg_loss(users, items)
+        return rec, keys.cl_weight * align, keys.cl_weight * mask, reg.reshape(())
+
+    def _view(self, h: torch.Tensor) -> torch.Tensor:
+        """Eq. 5: the dropout view, a target through which no gradient flows."""
+        return F.dropout(h.detach(), self.keys.dropout)

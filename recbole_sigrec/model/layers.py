@@ -1,0 +1,120 @@
+"""Layers that the models share: perturbation, modality projections and gates, fusion."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+PERTURBATIONS = ("modulus", "uniform", "none")
+
+
+def perturb(embeddings: torch.Tensor, strength: float, kind: str = "modulus") -> torch.Tensor:
+    """A noisy view of each embedding.
+
+    ``modulus`` (the paper, arXiv 2508.06154; the form is our choice): e' = e + ε‖e‖₂ sign(e) ⊙ n/‖n‖₂
+    with n ~ U(0, 1)^d, so that the noise follows each embedding's own modulus: ‖e' − e‖ = ε‖e‖.
+    ``uniform``: SimGCL's (arXiv 2112.08679, Eq. 7) ‖e' − e‖ = ε for every embedding.
+    ``none``: e itself. The noise is constant for the gradient.
+
+    Args:
+        embeddings: e [n, d].
+        strength: ε ≥ 0.
+
+    Returns:
+        [n, d].
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    if kind == "none":
+        return embeddings
+    if kind not in PERTURBATIONS:
+        raise ValueError(f"perturbation [{kind}] is unknown; use one of {', '.join(PERTURBATIONS)}")
+    with torch.no_grad():
+        noise = torch.nn.functional.normalize(torch.rand_like(embeddings), dim=1)
+        noise *= embeddings.sign() * strength
+        if kind == "modulus":
+            noise *= embeddings.norm(dim=1, keepdim=True)
+    return embeddings + noise
+
+
+class Purifier(nn.Module):
+    """Behavior-guided purifier of MGCN (arXiv 2308.03588, Eq. 1-2): id ⊙ σ(W₂(W₁x + b₁) + b₂).
+
+    Shapes: ids [n, d], features [n, d_m] → [n, d].
+    """
+
+    def __init__(self, feature_size: int, embedding_size: int):
+        super().__init__()
+        self.project = nn.Linear(feature_size, embedding_size)
+        self.gate = nn.Linear(embedding_size, embedding_size)
+
+    def forward(self, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return ids * torch.sigmoid(self.gate(self.project(features)))
+
+
+class MeanFusion(nn.Module):
+    """f = mean over modalities of h^m.
+
+    Shapes: behavior [n, d], semantic [M, n, d] → [n, d].
+    """
+
+    def forward(self, behavior: torch.Tensor, semantic: torch.Tensor) -> torch.Tensor:
+        return semantic.mean(dim=0)
+
+
+class AttentionFusion(nn.Module):
+    """f = Σ_m a_m h^m, a = softmax_m(qᵀ tanh(W h^m + b)), the same W and q for all modalities.
+
+    Shapes: behavior [n, d], semantic [M, n, d] → [n, d].
+    """
+
+    def __init__(self, embedding_size: int):
+        super().__init__()
+        self.score = nn.Sequential(
+            nn.Linear(embedding_size, embedding_size),
+            nn.Tanh(),
+            nn.Linear(embedding_size, 1, bias=False),
+        )
+
+    def forward(self, behavior: torch.Tensor, semantic: torch.Tensor) -> torch.Tensor:
+        return (self.score(semantic).softmax(dim=0) * semantic).sum(dim=0)
+
+
+class BehaviorAwareFusion(nn.Module):
+    """MGCN's behavior-aware fuser (arXiv 2308.03588, Eq. 9-14), for any number of modalities.
+
+    c is the attention-weighted common part; each modality's deviation from it is gated by the
+    behavior representation: f = (c + Σ_m σ(W_m b) ⊙ (h^m − c)) / (M + 1).
+
+    Shapes: behavior [n, d], semantic [M, n, d] → [n, d].
+    """
+
+    def __init__(self, n_modalities: int, embedding_size: int):
+        super().__init__()
+        self.common = AttentionFusion(embedding_size)
+        self.gates = nn.ModuleList(
+            nn.Linear(embedding_size, embedding_size) for _ in range(n_modalities)
+        )
+
+    def forward(self, behavior: torch.Tensor, semantic: torch.Tensor) -> torch.Tensor:
+        common = self.common(behavior, semantic)
+        fused = common
+        for gate, part in zip(self.gates, semantic, strict=True):
+            fused = fused + torch.sigmoid(gate(behavior)) * (part - common)
+        return fused / (len(self.gates) + 1)
+
+
+def build_fusion(kind: str, n_modalities: int, embedding_size: int) -> nn.Module:
+    """The fusion that a config names: mean, attention or behavior.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
+    if kind == "mean":
+        return MeanFusion()
+    if kind == "attention":
+        return AttentionFusion(embedding_size)
+    if kind == "behavior":
+        return BehaviorAwareFusion(n_modalities, embedding_size)
+    raise ValueError(f"fusion [{kind}] is unknown; use mean, attention or behavior")

@@ -1,0 +1,129 @@
+"""Losses that the models share: BPR, InfoNCE (one or several positives), L2."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def bpr_loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+    """Bayesian personalised ranking: mean of −log σ(s⁺ − s⁻) (arXiv 1205.2618).
+
+    Shapes: positive, negative [batch] → scalar.
+    """
+    return F.softplus(negative - positive).mean()
+
+
+def l2_loss(*embeddings: torch.Tensor) -> torch.Tensor:
+    """½ Σ‖e‖² over all rows given, divided by the number of rows of the first.
+
+    Shapes: each [batch, d] → scalar.
+    """
+    return 0.5 * sum(e.square().sum() for e in embeddings) / len(embeddings[0])
+
+
+def info_nce(
+    anchor: torch.Tensor,
+    candidates: torch.Tensor,
+    temperature: float,
+    weight: torch.Tensor | None = None,
+    block: int = 256,
+) -> torch.Tensor:
+    r"""InfoNCE on cosine similarities, with one positive per anchor or several.
+
+    .. math::
+        L = -\frac{1}{\sum_a w_a} \sum_a w_a \log
+            \frac{\sum_m \exp(s(x_a, y_a^m)/\tau)}{\sum_m \sum_j w_j \exp(s(x_a, y_j^m)/\tau)}
+
+    With M = 1 this is the standard InfoNCE (arXiv 1807.03748); with the behavior representation as
+    x and the |M| semantic representations as y^m it is the paper's anchor-based InfoNCE
+    (arXiv 2508.06154; the form is our choice). ``weight`` is how often each node stands in the
+    batch: distinct nodes with their counts give exactly the loss over the batch with its
+    repetitions, at the cost of the distinct nodes alone.
+
+    Args:
+        anchor: x [n, d].
+        candidates: y [n, d] or [M, n, d]; row a holds the positives of anchor a, the other rows its
+            negatives.
+        temperature: τ > 0.
+        weight: w [n], non-negative; default 1.
+        block: anchors per block; memory is block·M·n, never n².
+
+    Returns:
+        Scalar. Gradients reach anchor and candidates.
+
+    Cost: three products of n·M·n·d multiply-adds for the loss and its gradient together.
+
+    Raises:
+        ValueError: the temperature is not positive.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, not {temperature}")
+    if candidates.dim() == 2:
+        candidates = candidates.unsqueeze(0)
+    if weight is None:
+        weight = anchor.new_ones(len(anchor))
+    return _InfoNCE.apply(
+        F.normalize(anchor, dim=-1),
+        F.normalize(candidates, dim=-1),
+        temperature,
+        weight.to(anchor.dtype),
+        block,
+    )
+
+
+class _InfoNCE(torch.autograd.Function):
+    """The loss of :func:`info_nce` for unit vectors; the gradient is formed in the forward pass.
+
+    With p_amj the softmax over all candidates (weighted by w_j) and q_am that over the positives,
+    ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am): each block of similarities is made once, used for
+    both, and dropped.
+    """
+
+    @staticmethod
+    def forward(ctx, anchor, candidates, temperature, weight, block):
+        n_modalities, n, d = candidates.shape
+        flat = candidates.reshape(-1, d)  # [M·n, d]
+        column_weight = weight.repeat(n_modalities)  # [M·n]
+        row_weight = weight / weight.sum()
+        positive = torch.einsum("ad,mad->am", anchor, candidates) / temperature  # [n, M]
+        log_positive = positive.logsumexp(dim=1)
+        share = (positive - log_positive[:, None]).exp()  # q [n, M]
+
+        with_gradient = any(ctx.needs_input_grad[:2])
+        grad_anchor = torch.zeros_like(anchor)
+        grad_flat = torch.zeros_like(flat)
+        log_total = torch.empty_like(log_positive)
+        buffer = anchor.new_empty(min(block, n), len(flat))
+        for start in range(0, n, block):
+            rows = anchor[start : start + block]
+            p = torch.mm(rows / temperature, flat.T, out=buffer[: len(rows)])
+            top = p.amax(dim=1, keepdim=True)
+            p.sub_(top).exp_().mul_(column_weight)
+            total = p.sum(dim=1, keepdim=True)
+            log_total[start : start + block] = (total.log() + top).squeeze(1)
+            if with_gradient:
+                scale = row_weight[start : start + block, None] / temperature
+                p.mul_(scale / total)
+                grad_anchor[start : start + block] = p @ flat
+                grad_flat.addmm_(p.T, rows)
+        if with_gradient:
+            pull = (share * (row_weight / temperature)[:, None]).T.unsqueeze(2)  # [M, n, 1]
+            grad_anchor -= (pull * candidates).sum(dim=0)
+            grad_candidates = grad_flat.view_as(candidates) - pull * anchor
+            ctx.save_for_backward(grad_anchor, grad_candidates)
+        return (row_weight * (log_total - log_positive)).sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        grad_anchor, grad_candidates = ctx.saved_tensors
+        return gradient * grad_anchor, gradient * grad_candidates, None, None, None
+
+
+def cosine_distance(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 − cos of each pair of rows (BYOL and BM3 use −cos, which differs by a constant).
+
+    Shapes: prediction, target [batch, d] → [batch].
+    """
+    return 1.0 - F.cosine_similarity(prediction, target, dim=-1)

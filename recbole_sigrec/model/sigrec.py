@@ -1,0 +1,257 @@
+"""SIGRec: semantic item graph enhancement for multimodal recommendation (arXiv 2508.06154).
+
+Only the paper's abstract, and what later work reports of its Eq. 3-7, could be read; each step below
+says what is [paper] and what is [ours].
+
+1.  Semantic graph of each modality m: S^m_ij = cos(x_i, x_j), top k per row, normalised to Ŝ^m
+    [paper; construction as in LATTICE and FREEDOM; symmetrised: ours].
+2.  Collaborative signals: top-k graph of RᵀR of the training interactions, normalised to Ĉ
+    [paper; cosine weight: ours].
+3.  Infusion A^m = (1 − α) Ŝ^m + α Ĉ [paper].
+4.  Behavior representation b: LightGCN on the user-item graph, mean over layers [ours].
+5.  Semantic representation h^m: item embeddings propagated over A^m, users by aggregation over
+    their items [ours].
+6.  Fusion f of the h^m; e = b + f; score e_u · e_i [paper names a fused semantics; form ours].
+7.  Modulus-based personalised perturbation of f, twice [paper; form ours].
+8.  L_cl: InfoNCE between the two views [paper].
+9.  L_anchor: anchor-based InfoNCE, b the anchor, the h^m its positives [paper; form ours].
+10. L_fuse: standard InfoNCE between b and f [paper].
+11. L = L_BPR + λ_cl L_cl + λ_anchor L_anchor + λ_fuse L_fuse + λ_reg ‖Θ‖².
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.graph import (
+    SparseGraph,
+    bipartite_graph,
+    collaborative_topk,
+    infuse,
+    knn_graph,
+    mean_propagation,
+    normalize,
+    propagate,
+)
+from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
+from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
+from recbole_sigrec.model.losses import bpr_loss, info_nce, l2_loss
+
+
+class SIGRecKeys(Keys):
+    """The keys of SIGRec; their defaults are in ``properties/model/SIGRec.yaml``."""
+
+    embedding_size: int = setting("d, the size of all representations", ge=1)
+    n_ui_layers: int = setting("L_ui, LightGCN layers on the user-item graph", ge=0)
+    n_semantic_layers: int = setting("L_m, layers on each semantic graph", ge=0)
+    semantic_graphs: bool = setting("propagate over the item graphs at all (False: ablation)")
+    knn_k: int = setting("k of the semantic graphs", ge=1)
+    knn_self: bool = setting("count an item as its own semantic neighbour")
+    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the semantic graphs")
+    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
+    collab_weight: float = setting("α, the share of collaborative signals (0: none)", ge=0, le=1)
+    collab_knn_k: int = setting("k of the collaborative graph", ge=1)
+    collab_measure: Literal["cosine", "jaccard", "count", "random_walk"] = setting(
+        "edge weight of the collaborative graph"
+    )
+    semantic_init: Literal["id", "gated", "projected"] = setting(
+        "what is propagated: item embeddings, gated by the features, or projected features"
+    )
+    train_features: bool = setting("whether the raw features are trained too")
+    feature_scale: Literal["none", "unit", "standard"] = setting(
+        "raw features as they are, of unit norm, or standardised per dimension"
+    )
+    user_aggregation: Literal["symmetric", "row"] = setting("normalisation of R for users' h")
+    fusion: Literal["mean", "attention", "behavior"] = setting("how the h^m are fused")
+    perturbation: Literal["modulus", "uniform", "none"] = setting("noise of the contrastive views")
+    perturbation_eps: float = setting("ε, the strength of the noise", ge=0)
+    cl_weight: float = setting("λ_cl, contrastive loss on perturbed views (0: off)", ge=0)
+    anchor_weight: float = setting("λ_anchor, anchor-based InfoNCE (0: off)", ge=0)
+    fuse_weight: float = setting("λ_fuse, InfoNCE of behavior and fused semantics (0: off)", ge=0)
+    cl_temperature: float = setting("τ of L_cl", gt=0)
+    anchor_temperature: float = setting("τ of L_anchor", gt=0)
+    fuse_temperature: float = setting("τ of L_fuse", gt=0)
+    contrastive_warmup: int = setting(
+        "epochs over which the three weights rise linearly from zero", ge=0
+    )
+    reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
+    reg_on: Literal["final", "ego"] = setting("L2 of propagated (final) or own (ego) embeddings")
+
+
+class SIGRec(MultimodalRecommender):
+    """The model; see the module's text for its equations and ``SIGRecKeys`` for its keys.
+
+    Representations of users and items are stacked, users first: [n_users + n_items, d] = [n, d].
+    """
+
+    Keys = SIGRecKeys
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        keys, d = self.keys, self.keys.embedding_size
+        self.user_embedding = xavier_embedding(self.n_users, d)
+        self.item_embedding = xavier_embedding(self.n_items, d)
+
+        self.behavior_graph = SparseGraph(bipartite_graph(self.interactions))  # step 4
+        self.user_graph = SparseGraph(self._user_aggregation())  # step 5, users
+        self.semantic_graph = nn.ModuleDict(self._semantic_graphs(config))  # steps 1-3
+
+        self.raw = nn.ParameterDict()
+        self.project = nn.ModuleDict()
+        if keys.semantic_init != "id":
+            for name, features in self.features.items():
+                scaled = scale_features(features, self.mask[name], keys.feature_scale)
+                self.raw[name] = nn.Parameter(scaled, requires_grad=keys.train_features)
+                gated = keys.semantic_init == "gated"
+                self.project[name] = (Purifier if gated else nn.Linear)(scaled.shape[1], d)
+        self.fusion = build_fusion(keys.fusion, len(self.modalities), d)
+        for module in [*self.project.modules(), *self.fusion.modules()]:
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+        self.contrastive_scale = 1.0
+
+    def _semantic_graphs(self, config) -> dict[str, SparseGraph]:
+        """Steps 1-3: A^m for each modality; empty with ``semantic_graphs: False``."""
+        keys = self.keys
+        if not keys.semantic_graphs or keys.n_semantic_layers == 0:
+            return {}
+        collaborative = None
+        if keys.collab_weight > 0:
+            collaborative = normalize(
+                collaborative_topk(
+                    self.interactions, keys.collab_knn_k, keys.collab_measure, keys.knn_symmetric
+                )
+            )
+        graphs = {}
+        for name, features in self.features.items():
+            graph = normalize(
+                knn_graph(
+                    features,
+                    keys.knn_k,
+                    self.mask[name],
+                    include_self=keys.knn_self,
+                    weight=keys.knn_weight,
+                    symmetric=keys.knn_symmetric,
+                    memory_mb=config["graph_memory_mb"],
+                )
+            )
+            if collaborative is not None:
+                graph = infuse(graph, collaborative, keys.collab_weight)
+            graphs[name] = SparseGraph(graph)
+        return graphs
+
+    def _user_aggregation(self):
+        return normalize(self.interactions, self.keys.user_aggregation)
+
+    def on_epoch_start(self, epoch: int) -> None:
+        warmup = self.keys.contrastive_warmup
+        self.contrastive_scale = min(1.0, (epoch + 1) / warmup) if warmup else 1.0
+
+    # ---- representations ---------------------------------------------------------------------
+
+    def behavior(self) -> torch.Tensor:
+        """Step 4: b [n, d]."""
+        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        return mean_propagation(self.behavior_graph, ego, self.keys.n_ui_layers)
+
+    def semantic(self) -> torch.Tensor:
+        """Step 5: h^m of all nodes, [M, n, d]."""
+        items = []
+        for name in self.modalities:
+            h = self._semantic_start(name)  # [n_items, d]
+            if name in self.semantic_graph:
+                h = propagate(self.semantic_graph[name], h, self.keys.n_semantic_layers)
+            items.append(h)
+        users = self.user_graph(torch.cat(items, dim=1))  # one product for all: [n_users, M·d]
+        users = users.split(self.keys.embedding_size, dim=1)
+        return torch.stack([torch.cat(pair) for pair in zip(users, items, strict=True)])
+
+    def _semantic_start(self, name: str) -> torch.Tensor:
+        ids = self.item_embedding.weight
+        if self.keys.semantic_init == "id":
+            return ids
+        if self.keys.semantic_init == "gated":
+            return self.project[name](ids, self.raw[name])
+        return self.project[name](self.raw[name])
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Steps 4-6: behavior b [n, d], semantic h [M, n, d], fused f [n, d]."""
+        behavior = self.behavior()
+        semantic = self.semantic()
+        return behavior, semantic, self.fusion(behavior, semantic)
+
+    def representations(self):
+        behavior, _, fused = self.forward()
+        return (behavior + fused).split([self.n_users, self.n_items])
+
+    # ---- training ----------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+        """Step 11 as its terms, already weighted: (BPR, L_cl, L_anchor, L_fuse, L2)."""
+        keys = self.keys
+        n = len(interaction[self.USER_ID])
+        # The rows of the stacked tables that the batch needs are gathered, and fused, once.
+        batch = torch.cat(
+            [
+                interaction[self.USER_ID],
+                interaction[self.ITEM_ID] + self.n_users,
+                interaction[self.NEG_ITEM_ID] + self.n_users,
+            ]
+        )
+        nodes, place = batch.unique(return_inverse=True)
+        users, positives, negatives = place.split(n)
+        behavior = self.behavior()[nodes]
+        semantic = self.semantic()[:, nodes]
+        fused = self.fusion(behavior, semantic)
+        final = behavior + fused
+        u, i, j = final[users], final[positives], final[negatives]
+        bpr = bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1))
+        if keys.reg_on == "ego":
+            ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])[nodes]
+            u, i, j = ego[users], ego[positives], ego[negatives]
+        reg = keys.reg_weight * l2_loss(u, i, j)
+
+        cl = anchor = fuse = bpr.new_zeros(())
+        for part in (users, positives):
+            # Distinct nodes with their counts: the loss over the batch with its repetitions.
+            part, count = part.unique(return_counts=True)
+            b, f = behavior[part], fused[part]
+            if keys.cl_weight > 0:  # steps 7-8
+                views = [perturb(f, keys.perturbation_eps, keys.perturbation) for _ in range(2)]
+                cl = cl + info_nce(*views, keys.cl_temperature, count)
+            if keys.anchor_weight > 0:  # step 9
+                anchor = anchor + info_nce(b, semantic[:, part], keys.anchor_temperature, count)
+            if keys.fuse_weight > 0:  # step 10
+                fuse = fuse + info_nce(b, f, keys.fuse_temperature, count)
+        scale = self.contrastive_scale
+        return (
+            bpr,
+            scale * keys.cl_weight * cl,
+            scale * keys.anchor_weight * anchor,
+            scale * keys.fuse_weight * fuse,
+            reg,
+        )
+
+
+def scale_features(features: torch.Tensor, mask: torch.Tensor, kind: str) -> torch.Tensor:
+    """Raw features scaled: ``none``, ``unit`` norm per item, ``standard`` per dimension.
+
+    ``standard`` takes mean and deviation from the items that have the modality, and divides by √d_m
+    so that an item's norm is near 1. The padding row stays zero.
+
+    Shapes: features [n_items, d_m], mask [n_items] → [n_items, d_m].
+    """
+    if kind == "unit":
+        return F.normalize(features, dim=1)
+    if kind == "standard":
+        present = features[mask]
+        deviation = present.std(dim=0, correction=0).clamp_min(1e-8)
+        scaled = (features - present.mean(dim=0)) / deviation / features.shape[1] ** 0.5
+        scaled[0] = 0.0
+        return scaled
+    return features.clone()

@@ -1,0 +1,298 @@
+"""run(): config → data set → loaders → model → trainer → result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.data.utils import get_dataloader
+from recbole.sampler import KGSampler, RepeatableSampler
+from recbole.utils import ModelType, init_logger, init_seed
+from texttable import Texttable
+
+import recbole_sigrec
+from recbole_sigrec import checkpoint
+from recbole_sigrec.config import Config
+from recbole_sigrec.data.dataset import MultimodalDataset
+from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.sampler import Sampler
+from recbole_sigrec.trainer import trainer_class
+
+PICKLED = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
+
+
+def run(
+    model=None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    saved: bool = True,
+    command_line: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train a model on a data set, and test it at its best validation epoch.
+
+    Args:
+        model: a name (ours or RecBole's) or a model class.
+        dataset: name of a folder in ``data_path``, or ml-100k, which RecBole bundles.
+        config_file_list, config_dict, command_line: see :class:`recbole_sigrec.config.Config`.
+        saved: whether checkpoints are written; without them the last epoch's model is tested.
+
+    Returns:
+        The result: ``model, dataset, seed, config, split, best_valid_result, test_result, epochs,
+        best_epoch, seconds_per_epoch, seconds_per_evaluation, seconds_setup, peak_rss_mb,
+        n_parameters, checkpoint, versions``; also written to ``result_file`` if that is set.
+
+    Raises:
+        ConfigError, DataError: the input is wrong; raised before training starts.
+    """
+    started = time.perf_counter()
+    _quiet()
+    config = Config(model, dataset, config_file_list, config_dict, command_line)
+    check_outputs(config)
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
+    torch.set_flush_denormal(True)  # gradients below 1e-38 make a CPU step several times slower
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    logger = logging.getLogger()
+    logger.info(config)
+
+    data = create_dataset(config)
+    logger.info(data)
+    train_data, valid_data, test_data = data_preparation(config, data)
+    net = build_model(config, train_data)
+    logger.info(net)
+    trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, net)
+    if config["resume"]:
+        trainer.resume_checkpoint(config["resume"], train_data)
+    seconds_setup = time.perf_counter() - started
+
+    show = bool(config["show_progress"]) and sys.stderr.isatty()
+    _, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=show)
+    test = trainer.evaluate(test_data, load_best_model=saved, show_progress=False)
+
+    result = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "config": json.loads(checkpoint.config_json(config)),
+        "split": {
+            name: len(part.dataset)
+            for name, part in (("train", train_data), ("valid", valid_data), ("test", test_data))
+        },
+        "best_valid_result": dict(best_valid or {}),
+        "test_result": dict(test),
+        "epochs": len(trainer.train_loss_dict) + trainer.start_epoch,
+        "best_epoch": trainer.best_epoch,
+        "seconds_per_epoch": _median(trainer.epoch_seconds),
+        "seconds_per_evaluation": _median(trainer.evaluation_seconds),
+        "seconds_setup": round(seconds_setup, 3),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "n_parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
+        "checkpoint": trainer.saved_model_file if saved else None,
+        "versions": versions(),
+    }
+    if config["result_file"]:
+        write_json(result, config["result_file"])
+    logger.info("\n" + result_table(result))
+    return result
+
+
+def create_dataset(config) -> MultimodalDataset:
+    """The data set of a config; RecBole's pickled data sets are neither read nor written.
+
+    Raises:
+        DataError: the data cannot be used as it is.
+    """
+    return MultimodalDataset(config)
+
+
+def data_preparation(config, dataset):
+    """Split the data set and make its loaders.
+
+    Sets ``eval_batch_size`` (in scores, as RecBole counts it) from the number of items and
+    ``eval_memory_mb`` where the user has set none.
+
+    Returns:
+        (training, validation, test) loaders, RecBole's classes.
+    """
+    parts = dataset.build()
+    if config["eval_batch_size"] is None:
+        config["eval_batch_size"] = evaluation_batch(dataset.item_num, config["eval_memory_mb"])
+    samplers = _samplers(config, dataset, parts)
+    loaders = []
+    for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):
+        extra = ()
+        if phase == "train" and config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+            arguments = config["train_neg_sample_args"]
+            extra = (KGSampler(dataset, arguments["distribution"], arguments["alpha"]),)
+        loader = get_dataloader(config, phase)
+        shuffle = bool(config["shuffle"]) and phase == "train"
+        loaders.append(loader(config, part, sampler, *extra, shuffle=shuffle))
+    return tuple(loaders)
+
+
+def evaluation_batch(n_items: int, memory_mb: int) -> int:
+    """Scores per evaluation batch: as many whole users as ``memory_mb`` holds, at least one.
+
+    RecBole's evaluation holds the scores, an integer mask of their shape and their top k, about
+    four times the scores' own four bytes.
+    """
+    users = max(1, int(memory_mb * 2**20 // (16 * n_items)))
+    return users * n_items
+
+
+def _samplers(config, dataset, parts):
+    """One sampler for all phases (RecBole's rule), as (train, valid, test); None where unused."""
+    phases = ("train", "valid", "test")
+    arguments = config["train_neg_sample_args"]
+    base, result = None, []
+    for phase in phases:
+        distribution = config[f"{phase}_neg_sample_args"]["distribution"]
+        if distribution == "none":
+            result.append(None)
+            continue
+        if base is not None:
+            if base.distribution != distribution:
+                base.set_distribution(distribution)
+        elif config["repeatable"]:
+            base = RepeatableSampler(list(phases), dataset, distribution, arguments["alpha"])
+        else:
+            alpha = arguments["alpha"] if arguments["alpha"] != "none" else 1.0
+            base = Sampler(list(phases), list(parts), distribution, alpha, config["negative_items"])
+        result.append(base.set_phase(phase))
+    return result
+
+
+def build_model(config, train_data):
+    """The model of a config on its device, initialised from the config's seed."""
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    return config.model_class(config, train_data.dataset).to(config["device"])
+
+
+def load_data_and_model(model_file: str, **overrides):
+    """Load a saved model with its data, as RecBole's function of that name does.
+
+    Args:
+        model_file: a ``.pth`` checkpoint of this plugin.
+        overrides: config values that differ now, e.g. ``data_path``.
+
+    Returns:
+        (config, model, dataset, train_data, valid_data, test_data).
+
+    Raises:
+        DataError: the file is not a checkpoint, or its data is gone.
+    """
+    _quiet()
+    state = checkpoint.load(model_file)
+    values = json.loads(state["config"])
+    for key in ("device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "model", "dataset"):
+        values.pop(key, None)
+    for key in ("single_spec", "local_rank", "valid_neg_sample_args", "test_neg_sample_args"):
+        values.pop(key, None)
+    if Path(values["data_path"]).name == state["dataset"]:
+        values["data_path"] = str(Path(values["data_path"]).parent)
+    config = Config(state["model"], state["dataset"], config_dict={**values, **overrides})
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = create_dataset(config)
+    loaders = data_preparation(config, dataset)
+    model = build_model(config, loaders[0])
+    model.load_state_dict(state["state_dict"])
+    model.load_other_parameter(state["other_parameter"])
+    return config, model, dataset, *loaders
+
+
+def check_outputs(config) -> None:
+    """See that everything a run writes can be written, before it starts.
+
+    Raises:
+        ConfigError: a path cannot be written, or RecBole's pickled data sets are asked for.
+    """
+    for key in PICKLED:
+        if config[key]:
+            raise ConfigError(
+                f"config key [{key}] = [{config[key]}]: pickled data sets and loaders are not "
+                f"supported (a pickle file can run code when it is read); remove the key"
+            )
+    _check_writable("checkpoint_dir", Path(config["checkpoint_dir"]))
+    if config["result_file"]:
+        path = Path(config["result_file"])
+        if path.is_dir():
+            raise ConfigError(f"config key [result_file] = [{path}] is a folder; name a file")
+        _check_writable("result_file", path.parent)
+
+
+def _check_writable(key: str, folder: Path) -> None:
+    probe = folder / f".recbole_sigrec-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"config key [{key}]: folder [{folder}] cannot be written ({error.strerror}); "
+            f"name another"
+        ) from None
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    """Write JSON under another name first, then rename it: never a half file."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    part.write_text(json.dumps(checkpoint.jsonable(value), indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def result_table(result: dict[str, Any]) -> str:
+    """Best validation and test result as a small table: metrics down, cutoffs across."""
+    cutoffs = sorted({int(key.partition("@")[2] or 0) for key in result["test_result"]})
+    names = list(dict.fromkeys(key.partition("@")[0] for key in result["test_result"]))
+    table = Texttable(max_width=0)
+    table.set_deco(Texttable.HEADER)
+    table.set_precision(4)
+    head = [f"@{k}" if k else "" for k in cutoffs]
+    table.set_cols_dtype(["t", *["t"] * (2 * len(cutoffs))])
+    table.set_cols_align(["l", *["r"] * (2 * len(cutoffs))])
+    rows = [["", *(f"valid {h}" for h in head), *(f"test {h}" for h in head)]]
+    for name in names:
+        row = [name]
+        for part in ("best_valid_result", "test_result"):
+            values = (result[part].get(f"{name}@{k}" if k else name) for k in cutoffs)
+            row += ["" if value is None else f"{value:.4f}" for value in values]
+        rows.append(row)
+    table.add_rows(rows)
+    title = f"{result['model']} on {result['dataset']}, best epoch {result['best_epoch']}"
+    return f"{title}\n{table.draw()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that a result depends on."""
+    found = {"python": platform.python_version(), "recbole_sigrec": recbole_sigrec.__version__}
+    for name in ("recbole", "torch", "numpy", "scipy", "pandas", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _median(seconds: list[float]) -> float | None:
+    return round(statistics.median(seconds), 4) if seconds else None
+
+
+def _quiet() -> None:
+    """Silence deprecation notices that RecBole's own code causes and no user can act on."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"recbole\.")

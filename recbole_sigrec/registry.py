@@ -1,0 +1,50 @@
+"""Model names: ours first, then RecBole's (repaired where :mod:`recbole_sigrec.compat` says so)."""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from pathlib import Path
+
+import recbole
+from recbole.utils import get_model
+
+from recbole_sigrec import compat
+from recbole_sigrec.errors import ConfigError, did_you_mean
+
+MODELS = {
+    "SIGRec": "recbole_sigrec.model.sigrec",
+    "BM3": "recbole_sigrec.model.bm3",
+}
+"""Our models: name → module."""
+
+
+@functools.cache
+def recbole_models() -> frozenset[str]:
+    """The names of RecBole's models: those that have a property file."""
+    return frozenset(p.stem for p in Path(recbole.__file__).parent.glob("properties/model/*.yaml"))
+
+
+@functools.cache
+def resolve_model(name: str) -> type:
+    """The class of a model's name.
+
+    Raises:
+        ConfigError: no model has that name, or it cannot run on current libraries.
+    """
+    if name in MODELS:
+        return getattr(import_module(MODELS[name]), name)
+    if name in compat.BROKEN_MODELS:
+        raise ConfigError(
+            f"model [{name}] of RecBole cannot run here: {compat.BROKEN_MODELS[name]}."
+        )
+    if name not in recbole_models():
+        known = [*MODELS, *recbole_models()]
+        raise ConfigError(
+            f"unknown model [{name}].{did_you_mean(name, known)} Models of this plugin: "
+            f"{', '.join(sorted(MODELS))}; any model of RecBole's can be named too."
+        )
+    model = get_model(name)
+    if name in compat.ADJACENCY_MODELS:
+        return type(name, (compat.NormalizedAdjacency, model), {"__doc__": model.__doc__})
+    return model

@@ -1,0 +1,281 @@
+"""RecBole's trainers with safe checkpoints, exact resume, and per-epoch hooks."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from recbole.trainer import Trainer as RecBoleTrainer
+from recbole.trainer import TraditionalTrainer
+from recbole.utils import get_local_time, get_trainer
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_sigrec import checkpoint, compat
+from recbole_sigrec.errors import ConfigError
+
+_CACHES = ("restore_user_e", "restore_item_e")  # RecBole's models keep evaluation's embeddings here
+
+
+class SafeTrainer:
+    """Mixin over any of RecBole's trainers: the checkpoint format, resume, and history.
+
+    Two files are written: ``<name>.pth``, the best model so far, and ``<name>.last.pth``, the whole
+    state after the last evaluated epoch (with the best model in it), from which training goes on
+    exactly as if it had not stopped. A resumed run writes new files; it overwrites nothing.
+
+    Attributes:
+        best_epoch: the epoch of the best validation score, −1 before any.
+        history: one dict per evaluated epoch: epoch, train_loss, valid_score, valid_result.
+        epoch_seconds, evaluation_seconds: wall times.
+    """
+
+    def __init__(self, config, model):
+        compat.numpy_aliases()
+        super().__init__(config, model)
+        self.eval_collector = compat.Collector(config)
+        name = f"{config['model']}-{config['dataset']}-{config['seed']}-{get_local_time()}"
+        directory = Path(self.checkpoint_dir)
+        self.saved_model_file = str(directory / f"{name}.pth")
+        for n in range(1, 10_000):  # several runs may start within a second
+            if not Path(self.saved_model_file).exists():
+                break
+            self.saved_model_file = str(directory / f"{name}-{n}.pth")
+        self.best_epoch = -1
+        self.history: list[dict] = []
+        self.epoch_seconds: list[float] = []
+        self.evaluation_seconds: list[float] = []
+        self._best_state = None
+        self._valid_result = None
+        self._train_data = None
+
+    def _build_optimizer(self, **kwargs):
+        """RecBole's optimiser; Adam and AdamW in their fused form, which gives the same steps."""
+        optimizer = super()._build_optimizer(**kwargs)
+        if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
+            for group in optimizer.param_groups:
+                group["fused"], group["foreach"] = True, False
+        return optimizer
+
+    @property
+    def last_file(self) -> str:
+        """The file of the last state."""
+        return self.saved_model_file.removesuffix(".pth") + ".last.pth"
+
+    def fit(self, train_data, valid_data=None, verbose=True, saved=True, **kwargs):
+        self._train_data = train_data
+        after = kwargs.pop("callback_fn", None)
+
+        def at_epoch_end(epoch, score):
+            if self.cur_step == 0:
+                self.best_epoch = epoch
+            self.history.append(
+                {
+                    "epoch": epoch,
+                    "train_loss": self.train_loss_dict[epoch],
+                    "valid_score": score,
+                    "valid_result": dict(self._valid_result),
+                }
+            )
+            if saved:
+                self._save_last(epoch)
+            if after is not None:
+                after(epoch, score)
+
+        return super().fit(
+            train_data, valid_data, verbose, saved, callback_fn=at_epoch_end, **kwargs
+        )
+
+    def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
+        start = time.perf_counter()
+        hook = getattr(self.model, "on_epoch_start", None)
+        if hook is not None:
+            hook(epoch_idx)
+        loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        self.epoch_seconds.append(time.perf_counter() - start)
+        return loss
+
+    def _valid_epoch(self, valid_data, show_progress=False):
+        start = time.perf_counter()
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self.evaluation_seconds.append(time.perf_counter() - start)
+        self._valid_result = result
+        return score, result
+
+    # ---- checkpoints -------------------------------------------------------------------------
+
+    def _model_state(self) -> dict:
+        other = {k: v for k, v in self.model.other_parameter().items() if k not in _CACHES}
+        return {"state_dict": dict(self.model.state_dict()), "other_parameter": other}
+
+    def _load_model_state(self, state: dict) -> None:
+        self.model.load_state_dict(state["state_dict"])
+        self.model.load_other_parameter(state.get("other_parameter"))
+        for name in _CACHES:
+            if hasattr(self.model, name):
+                setattr(self.model, name, None)
+
+    def _header(self, epoch: int) -> dict:
+        return {
+            "model": self.config["model"],
+            "dataset": self.config["dataset"],
+            "config": checkpoint.config_json(self.config),
+            "epoch": epoch,
+        }
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        if epoch < 0 and self._best_state is not None:  # RecBole's call when nothing is left to do
+            return
+        path = kwargs.pop("saved_model_file", self.saved_model_file)
+        state = {**self._header(epoch), **self._model_state()}
+        checkpoint.save(state, path)
+        encoded = checkpoint.encode(state)
+        self._best_state = _clone(encoded)
+        if epoch >= 0:
+            self.best_epoch = epoch
+        if verbose:
+            self.logger.info(f"Saving current best: {path}")
+
+    def _save_last(self, epoch: int) -> None:
+        state = {
+            **self._header(epoch),
+            **self._model_state(),
+            "optimizer": self.optimizer.state_dict(),
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": dict(self.best_valid_result or {}),
+            "best_epoch": self.best_epoch,
+            "best": self._best_state,
+            "history": self.history,
+            "random": {
+                "torch": torch.get_rng_state(),
+                "numpy": _numpy_state(),
+                "python": repr(random.getstate()[1]),
+                "loader": self._train_data.generator.get_state(),
+            },
+        }
+        if torch.cuda.is_available():
+            state["random"]["cuda"] = torch.cuda.get_rng_state_all()
+        checkpoint.save(state, self.last_file)
+
+    def resume_checkpoint(self, resume_file, train_data=None):
+        """Go on from a ``*.last.pth`` file: parameters, optimiser, stopping and random states.
+
+        Args:
+            resume_file: the file; it is read only.
+            train_data: the training loader whose shuffling is restored too.
+
+        Raises:
+            DataError: the file is not a checkpoint.
+            ConfigError: it is of another model or data set, or holds only a best model.
+        """
+        state = checkpoint.load(resume_file, self.device)
+        for key in ("model", "dataset"):
+            if state[key] != self.config[key]:
+                raise ConfigError(
+                    f"checkpoint [{resume_file}] is of {key} {state[key]}, not {self.config[key]}"
+                )
+        if "optimizer" not in state:
+            raise ConfigError(
+                f"checkpoint [{resume_file}] holds the best model alone; resume from the "
+                f"*.last.pth file beside it"
+            )
+        self._load_model_state(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.start_epoch = state["epoch"] + 1
+        for key in ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "history"):
+            setattr(self, key, state[key])
+        self._best_state = checkpoint.encode(state["best"])
+        checkpoint.save(state["best"], self.saved_model_file)
+        saved = state["random"]
+        torch.set_rng_state(saved["torch"].cpu())
+        name, keys, position, has_gauss, gauss = saved["numpy"]
+        np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+        numbers = tuple(int(x) for x in saved["python"].strip("()").split(","))
+        random.setstate((3, numbers, None))
+        if train_data is not None:
+            train_data.generator.set_state(saved["loader"].cpu())
+        if "cuda" in saved and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([s.cpu() for s in saved["cuda"]])
+        self.logger.info(f"Resuming from epoch {self.start_epoch} of {resume_file}")
+
+    @torch.no_grad()
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        if load_best_model and eval_data:
+            path = model_file or self.saved_model_file
+            self._load_model_state(checkpoint.load(path, self.device))
+            self.logger.info(f"Loading the best model from {path}")
+        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+
+class _LeanLoop(RecBoleTrainer):
+    """RecBole's training loop; losses stay on the device until the epoch ends.
+
+    One progress bar per epoch shows the running loss and the best validation score so far.
+    """
+
+    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+        self.model.train()
+        loss_func = loss_func or self.model.calculate_loss
+        bar = tqdm(
+            train_data,
+            desc=f"epoch {epoch_idx:>3}",
+            disable=not show_progress,
+            leave=False,
+            dynamic_ncols=True,
+        )
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+        total = None
+        for step, interaction in enumerate(bar):
+            interaction = interaction.to(self.device)
+            self.optimizer.zero_grad()
+            with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
+                losses = loss_func(interaction)
+            losses = losses if isinstance(losses, tuple) else (losses,)
+            loss = sum(losses)
+            scaler.scale(loss).backward()
+            if self.clip_grad_norm:
+                scaler.unscale_(self.optimizer)
+                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            scaler.step(self.optimizer)
+            scaler.update()
+            values = torch.stack([part.detach().reshape(()) for part in losses])
+            total = values if total is None else total + values
+            if show_progress and step % 10 == 0:
+                self._check_nan(loss)
+                bar.set_postfix_str(self._progress(total, step + 1))
+        self._check_nan(total.sum())
+        parts = tuple(total.tolist())
+        return parts if len(parts) > 1 else parts[0]
+
+    def _progress(self, total, steps):
+        text = f"loss {float(total.sum()) / steps:.4f}"
+        if np.isfinite(self.best_valid_score):
+            text += f", best {self.valid_metric} {self.best_valid_score:.4f}"
+        return text
+
+
+@functools.cache
+def trainer_class(model_type, model_name: str) -> type:
+    """The trainer of a model: RecBole's choice, made safe."""
+    base = get_trainer(model_type, model_name)
+    if base is RecBoleTrainer:
+        return type("Trainer", (SafeTrainer, _LeanLoop), {})
+    if base is TraditionalTrainer:
+        return type("TraditionalTrainer", (SafeTrainer, TraditionalTrainer, _LeanLoop), {})
+    return type(base.__name__, (SafeTrainer, base), {})
+
+
+def _numpy_state() -> list:
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return [name, keys.tolist(), position, has_gauss, gauss]
+
+
+def _clone(value):
+    if isinstance(value, dict):
+        return {key: _clone(item) for key, item in value.items()}
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
