@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 import recbole
 import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
+from recbole.evaluator import metric_types
 
 from recbole_sigrec import compat
 from recbole_sigrec.errors import ConfigError, did_you_mean
@@ -26,7 +28,7 @@ RUNTIME_KEYS = {
     *("MODEL_INPUT_TYPE", "eval_type", "valid_neg_sample_args", "test_neg_sample_args"),
     *("neg_sampling", "training_neg_sample_num", "data_path", "numerical_features"),
     *("discretization", "preload_weight", "benchmark_filename", "encoding", "config_file"),
-    *("fm_type", "kg_reverse_r", "convert_token_to_onehot", "loss_type", "model_defaults"),
+    *("fm_type", "kg_reverse_r", "convert_token_to_onehot", "loss_type"),
 }
 """Keys that RecBole reads or sets but that stand in none of its property files."""
 
@@ -34,7 +36,9 @@ RUNTIME_KEYS = {
 class Keys(pydantic.BaseModel):
     """Base of the typed views of a config: unknown fields refused, values checked, immutable."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, strict=False, allow_inf_nan=False
+    )
 
     @classmethod
     def read(cls, config) -> Keys:
@@ -71,7 +75,7 @@ def setting(about: str, **limits) -> Any:
 
 
 class PluginKeys(Keys):
-    """The plugin's keys that are not a model's; their defaults are in ``properties/overall.yaml``."""
+    """The plugin's keys that are not a model's; defaults are in ``properties/overall.yaml``."""
 
     modalities: list[str] | None = setting("the modalities to use; none given: all that are found")
     item_modalities: dict[str, ItemModality] | None = setting(
@@ -94,6 +98,34 @@ class PluginKeys(Keys):
     threads: int | None = setting("CPU threads of torch; none given: torch's choice", ge=1)
 
 
+ONE_OR_MORE = pydantic.BeforeValidator(lambda value: value if type(value) is list else [value])
+
+
+class RecBoleKeys(Keys):
+    """Those of RecBole's keys whose wrong value it would find late, or never; strictly typed."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+
+    seed: int = setting("the random seed", ge=0, lt=2**32)
+    state: str = setting("the log's level", pattern="(?i)^(debug|info|warning|error|critical)$")
+    data_path: str = setting("the folder that holds the data sets' folders", min_length=1)
+    checkpoint_dir: str = setting("the folder of the checkpoints", min_length=1)
+    epochs: int = setting("at most so many epochs", ge=0)
+    train_batch_size: int = setting("training pairs per batch", ge=1)
+    learner: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"] = setting(
+        "the optimizer"
+    )
+    learning_rate: float = setting("its learning rate", gt=0)
+    weight_decay: float = setting("its L2 penalty", ge=0)
+    eval_step: int = setting("epochs from one validation to the next (0: none)", ge=0)
+    stopping_step: int = setting("validations without a better score before stopping", ge=0)
+    eval_batch_size: int | None = setting("scores per evaluation batch", ge=1)
+    metrics: Annotated[list[str], ONE_OR_MORE] = setting("the metrics to compute", min_length=1)
+    topk: Annotated[list[pydantic.PositiveInt], ONE_OR_MORE] = setting("their cutoffs")
+    valid_metric: str = setting("the metric that selects the best epoch, e.g. Recall@20")
+    metric_decimal_place: int = setting("decimals of the metrics", ge=0)
+
+
 def property_root() -> Path:
     """The folder of the property files: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
@@ -103,28 +135,25 @@ def property_root() -> Path:
     raise FileNotFoundError(f"no property files beside {package}; reinstall recbole_sigrec")
 
 
-def build_yaml_loader() -> type[yaml.SafeLoader]:
-    """A safe YAML loader that reads 1e-3 as a number, as RecBole's does."""
+class YamlLoader(yaml.SafeLoader):
+    """A safe YAML loader that reads 1e-3 as a number, as RecBole's does, and dates as text."""
 
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(
-            r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?"
-            r"|[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)"
-            r"|\.[0-9_]+(?:[eE][-+]?[0-9]+)?"
-            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-        ),
-        list("-+0123456789."),
-    )
-    return Loader
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
-@functools.cache
-def _yaml_loader() -> type[yaml.SafeLoader]:
-    return build_yaml_loader()
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:[0-9][0-9_]*)\.[0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?(?:[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)"
+        r"|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
 
 
 def parse_value(text: str) -> Any:
@@ -132,8 +161,8 @@ def parse_value(text: str) -> Any:
     if text.strip() in ("None", "none"):
         return None
     try:
-        return yaml.load(text, Loader=_yaml_loader())
-    except yaml.YAMLError:
+        return yaml.load(text, Loader=YamlLoader)
+    except (yaml.YAMLError, ValueError):  # ValueError: it looks like a number, and is none
         return text
 
 
@@ -163,8 +192,17 @@ def known_keys() -> frozenset[str]:
         for file in root.rglob("*.yaml"):
             if file.parent.name == "dataset" and file.name.startswith(("url", "kg_url")):
                 continue
-            keys |= set(yaml.load(file.read_text("utf-8"), Loader=_yaml_loader()) or {})
-    return frozenset(keys)
+            keys |= set(yaml.load(file.read_text("utf-8"), Loader=YamlLoader) or {})
+    return frozenset(keys - {"model_defaults"})  # for the property files alone
+
+
+@contextlib.contextmanager
+def _config_errors():
+    """RecBole's errors about values, as ours."""
+    try:
+        yield
+    except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(str(error)) from error
 
 
 class Config(RecBoleConfig):
@@ -195,6 +233,8 @@ class Config(RecBoleConfig):
         self.plugin = PluginKeys.read(self)
         keys = getattr(self.model_class, "Keys", None)
         self.model_keys = keys.read(self) if keys is not None else None
+        for view in filter(None, (self.plugin, self.model_keys)):
+            self.final_config_dict.update(view.model_dump())  # "False" in a file is False from here
 
     def compatibility_settings(self):
         compat.numpy_aliases()
@@ -204,7 +244,7 @@ class Config(RecBoleConfig):
         self.parameters = copy.deepcopy(self.parameters)  # RecBole extends its global lists
 
     def _build_yaml_loader(self):
-        return _yaml_loader()
+        return YamlLoader
 
     def _convert_config_dict(self, config_dict):
         return {k: parse_value(v) if isinstance(v, str) else v for k, v in config_dict.items()}
@@ -216,7 +256,7 @@ class Config(RecBoleConfig):
                 raise ConfigError(f"config file [{file}] does not exist")
             try:
                 content = yaml.load(Path(file).read_text("utf-8"), Loader=self.yaml_loader)
-            except yaml.YAMLError as error:
+            except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
                 raise ConfigError(f"config file [{file}] is not YAML: {error}") from None
             if not isinstance(content or {}, dict):
                 raise ConfigError(f"config file [{file}] must hold `key: value` lines")
@@ -231,9 +271,9 @@ class Config(RecBoleConfig):
         defaults = {**yaml.load(overall, Loader=self.yaml_loader), **self.external_config_dict}
         model = model or defaults["model"]
         dataset = dataset or defaults["dataset"]
-        if isinstance(model, str):
-            return model, resolve_model(model), str(dataset)
-        return model.__name__, model, str(dataset)
+        if isinstance(model, type):
+            return model.__name__, model, str(dataset)
+        return str(model), resolve_model(str(model)), str(dataset)
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)
@@ -245,10 +285,14 @@ class Config(RecBoleConfig):
         self.internal_config_dict.update(tuned.get(model, {}))
 
     def _set_default_parameters(self):
-        try:
+        for metric in RecBoleKeys.read(self).metrics:
+            if metric.lower() not in metric_types:
+                raise ConfigError(
+                    f"config key [metrics]: there is no metric [{metric}]."
+                    f"{did_you_mean(metric, metric_types)} There are: {', '.join(metric_types)}"
+                )
+        with _config_errors():
             super()._set_default_parameters()
-        except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(str(error)) from None
         metric = self.final_config_dict["valid_metric"]
         name, _, k = metric.partition("@")
         known = {m.lower() for m in self.final_config_dict["metrics"]}
@@ -258,6 +302,14 @@ class Config(RecBoleConfig):
                 f"config key [valid_metric] = [{metric}] is not computed: metrics are "
                 f"{self.final_config_dict['metrics']} at topk {self.final_config_dict['topk']}"
             )
+
+    def _set_train_neg_sample_args(self):
+        with _config_errors():
+            super()._set_train_neg_sample_args()
+
+    def _set_eval_neg_sample_args(self, phase):
+        with _config_errors():
+            super()._set_eval_neg_sample_args(phase)
 
     def _init_device(self):
         super()._init_device()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+_BLOCK_ENTRIES = 2**18  # similarities in a block: 1 MB in float32
+_SAFE_TEMPERATURE = 1 / 60  # above it exp(1/τ), summed over a batch, is far from float32's limit
+
 
 def bpr_loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
     """Bayesian personalised ranking: mean of −log σ(s⁺ − s⁻) (arXiv 1205.2618).
@@ -27,7 +30,7 @@ def info_nce(
     candidates: torch.Tensor,
     temperature: float,
     weight: torch.Tensor | None = None,
-    block: int = 256,
+    block: int | None = None,
 ) -> torch.Tensor:
     r"""InfoNCE on cosine similarities, with one positive per anchor or several.
 
@@ -47,7 +50,8 @@ def info_nce(
             negatives.
         temperature: τ > 0.
         weight: w [n], non-negative; default 1.
-        block: anchors per block; memory is block·M·n, never n².
+        block: anchors per block; memory is block·M·n, never n². Default: a block of about 1 MB,
+            which stays in a core's cache.
 
     Returns:
         Scalar. Gradients reach anchor and candidates.
@@ -76,16 +80,18 @@ class _InfoNCE(torch.autograd.Function):
     """The loss of :func:`info_nce` for unit vectors; the gradient is formed in the forward pass.
 
     With p_amj the softmax over all candidates (weighted by w_j) and q_am that over the positives,
-    ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am): each block of similarities is made once, used for
-    both, and dropped.
+    ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am). A block of exp(s/τ) is made once, used for the
+    loss and for both gradients, and dropped; the weights w_j go into the small factors of the
+    products, not into the block.
     """
 
     @staticmethod
     def forward(ctx, anchor, candidates, temperature, weight, block):
         n_modalities, n, d = candidates.shape
         flat = candidates.reshape(-1, d)  # [M·n, d]
-        column_weight = weight.repeat(n_modalities)  # [M·n]
-        row_weight = weight / weight.sum()
+        column_weight = weight.repeat(n_modalities)[:, None]  # [M·n, 1]
+        weighted = flat * column_weight
+        row_scale = (weight / weight.sum())[:, None]  # [n, 1]
         positive = torch.einsum("ad,mad->am", anchor, candidates) / temperature  # [n, M]
         log_positive = positive.logsumexp(dim=1)
         share = (positive - log_positive[:, None]).exp()  # q [n, M]
@@ -94,25 +100,28 @@ class _InfoNCE(torch.autograd.Function):
         grad_anchor = torch.zeros_like(anchor)
         grad_flat = torch.zeros_like(flat)
         log_total = torch.empty_like(log_positive)
+        block = block or max(32, _BLOCK_ENTRIES // len(flat))
         buffer = anchor.new_empty(min(block, n), len(flat))
         for start in range(0, n, block):
             rows = anchor[start : start + block]
-            p = torch.mm(rows / temperature, flat.T, out=buffer[: len(rows)])
-            top = p.amax(dim=1, keepdim=True)
-            p.sub_(top).exp_().mul_(column_weight)
-            total = p.sum(dim=1, keepdim=True)
-            log_total[start : start + block] = (total.log() + top).squeeze(1)
+            e = torch.mm(rows / temperature, flat.T, out=buffer[: len(rows)])
+            # |s| ≤ 1, so that exp(s/τ) cannot overflow unless τ is tiny.
+            top = e.amax(dim=1, keepdim=True) if temperature < _SAFE_TEMPERATURE else None
+            e = (e.sub_(top) if top is not None else e).exp_()
+            total = e @ column_weight  # [block, 1]
+            log_total[start : start + block] = total.log().squeeze(1)
+            if top is not None:
+                log_total[start : start + block] += top.squeeze(1)
             if with_gradient:
-                scale = row_weight[start : start + block, None] / temperature
-                p.mul_(scale / total)
-                grad_anchor[start : start + block] = p @ flat
-                grad_flat.addmm_(p.T, rows)
+                scale = row_scale[start : start + block] / (temperature * total)
+                grad_anchor[start : start + block] = (e @ weighted) * scale
+                grad_flat.addmm_(e.T, rows * scale)
         if with_gradient:
-            pull = (share * (row_weight / temperature)[:, None]).T.unsqueeze(2)  # [M, n, 1]
+            pull = (share * row_scale / temperature).T.unsqueeze(2)  # [M, n, 1]
             grad_anchor -= (pull * candidates).sum(dim=0)
-            grad_candidates = grad_flat.view_as(candidates) - pull * anchor
+            grad_candidates = (grad_flat * column_weight).view_as(candidates) - pull * anchor
             ctx.save_for_backward(grad_anchor, grad_candidates)
-        return (row_weight * (log_total - log_positive)).sum()
+        return (row_scale.squeeze(1) * (log_total - log_positive)).sum()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
