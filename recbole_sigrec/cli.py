@@ -39,19 +39,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_command(arguments: list[str]) -> int:
     """``run``: train and test one model; see ``USAGE``."""
-    parser = argparse.ArgumentParser(
-        prog="recbole-sigrec run", usage=USAGE, add_help=False, allow_abbrev=False
-    )
-    parser.add_argument("--model", "-m", default=None)
-    parser.add_argument("--dataset", "-d", default=None)
-    parser.add_argument("--config_files", default="")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--model", "-m", action=_Once)
+    parser.add_argument("--dataset", "-d", action=_Once)
+    parser.add_argument("--config_files", action=_Once)
     parser.add_argument("--nproc", type=int, default=1)
     parser.add_argument("-h", "--help", action="store_true")
-    known, rest = parser.parse_known_args(arguments)
-    if known.help:
-        print(USAGE)
-        return 0
     try:
+        known, rest = parser.parse_known_args(arguments)
+        if known.help:
+            print(USAGE)
+            return 0
         if known.nproc != 1:
             raise ConfigError(f"--nproc={known.nproc}: one process only, for now")
         from recbole_sigrec.quick_start import run
@@ -59,13 +57,22 @@ def run_command(arguments: list[str]) -> int:
         run(
             model=known.model,
             dataset=known.dataset,
-            config_file_list=known.config_files.split(),
+            config_file_list=(known.config_files or "").split(),
             command_line=rest,
         )
-    except SIGRecError as error:
+    except (SIGRecError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+class _Once(argparse.Action):
+    """Store a value; refuse a second, different one, as for the other keys."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) not in (None, values):
+            raise argparse.ArgumentError(self, "given twice, with different values")
+        setattr(namespace, self.dest, values)
 
 
 if __name__ == "__main__":

@@ -58,11 +58,27 @@ def fill_missing(feat: pd.DataFrame, field2type: dict) -> pd.DataFrame:
 
 
 class Collector(RecBoleCollector):
-    """RecBole's collector, which moves every collected value to the CPU, tensors alone.
+    """RecBole's collector, repaired and without its dense masks.
 
     The original calls ``.cpu()`` on counters and ints too, so that ItemCoverage, AveragePopularity,
-    GiniIndex and TailPercentage crash.
+    GiniIndex and TailPercentage crash; and for each batch it builds an integer matrix of the
+    scores' size to see which of the top items are positives.
     """
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i):
+        needs_topk = self.register.need("rec.topk")
+        if not needs_topk or any(
+            self.register.need(f"rec.{other}") for other in ("items", "meanrank", "score")
+        ):
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            return
+        n_users, n_items = scores_tensor.shape
+        top = torch.topk(scores_tensor, max(self.topk), dim=-1).indices  # [n_users, k]
+        positive_u = positive_u.to(top.device)
+        row = torch.arange(n_users, device=top.device)[:, None]
+        hit = torch.isin(row * n_items + top, positive_u * n_items + positive_i.to(top.device))
+        size = torch.bincount(positive_u, minlength=n_users)[:, None]  # positives per user
+        self.data_struct.update_tensor("rec.topk", torch.cat([hit.int(), size.int()], dim=1))
 
     def get_data_struct(self):
         plain = {

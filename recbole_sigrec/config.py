@@ -197,12 +197,12 @@ def known_keys() -> frozenset[str]:
 
 
 @contextlib.contextmanager
-def _config_errors():
-    """RecBole's errors about values, as ours."""
+def _config_errors(key: str | None = None):
+    """RecBole's errors about values as ours, with the key where RecBole does not say it."""
     try:
         yield
     except (AttributeError, NotImplementedError, TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(f"config key [{key}]: {error}" if key else str(error)) from error
 
 
 class Config(RecBoleConfig):
@@ -304,11 +304,11 @@ class Config(RecBoleConfig):
             )
 
     def _set_train_neg_sample_args(self):
-        with _config_errors():
+        with _config_errors("train_neg_sample_args"):
             super()._set_train_neg_sample_args()
 
     def _set_eval_neg_sample_args(self, phase):
-        with _config_errors():
+        with _config_errors("eval_args"):
             super()._set_eval_neg_sample_args(phase)
 
     def _init_device(self):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recbole.trainer import Trainer as RecBoleTrainer
 from recbole.trainer import TraditionalTrainer
+from recbole.trainer import Trainer as RecBoleTrainer
 from recbole.utils import get_local_time, get_trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm

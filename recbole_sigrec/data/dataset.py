@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
-from recbole.utils import FeatureSource, FeatureType, set_color
+from recbole.utils import FeatureSource, FeatureType, ModelType, set_color
 
 from recbole_sigrec import compat
 from recbole_sigrec.data import encoders
 from recbole_sigrec.data.features import (
     Modality,
     align,
+    check_name,
     find_modalities,
     impute,
     read_features,
     row_tokens,
 )
 from recbole_sigrec.data.interactions import header, is_typed, read_split_interactions
-from recbole_sigrec.errors import DataError, did_you_mean
+from recbole_sigrec.errors import DataError, SIGRecError, did_you_mean
 
 
 class MultimodalDataset(Dataset):
@@ -44,8 +46,23 @@ class MultimodalDataset(Dataset):
         compat.numpy_aliases()
         self.modality_features: dict[str, torch.Tensor] = {}
         self.modality_mask: dict[str, torch.Tensor] = {}
-        super().__init__(config)
+        with self._data_errors(config):
+            super().__init__(config)
+        self._refuse_repeated_pairs()
         self._load_modalities()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _data_errors(config):
+        """RecBole's errors about a data set, as ours."""
+        try:
+            yield
+        except SIGRecError:
+            raise
+        except (ValueError, NotImplementedError, AssertionError) as error:
+            raise DataError(
+                f"data set [{config['dataset']}] in {config['data_path']}: {error}"
+            ) from error
 
     # ---- interactions ------------------------------------------------------------------------
 
@@ -59,6 +76,12 @@ class MultimodalDataset(Dataset):
                 f"{', '.join(around) or 'none'}. Set data_path to the folder that holds {token}/"
             )
         super()._load_data(token, dataset_path)
+        for field in (self.uid_field, self.iid_field):
+            if self.inter_feat is None or field not in self.inter_feat:
+                raise DataError(
+                    f"config key [load_col] = [{self.config['load_col']}] leaves out [{field}] of "
+                    f"{folder / token}.inter; add it under `inter`"
+                )
         tokens = [self.inter_feat[self.iid_field]]
         if self.item_feat is not None:
             tokens.append(self.item_feat[self.iid_field])
@@ -97,11 +120,40 @@ class MultimodalDataset(Dataset):
 
     def _check_typed(self, path, columns):
         names = [column.split(":")[0] for column in columns]
+        for column in columns:
+            if column.partition(":")[2] not in {kind.value for kind in FeatureType}:
+                raise DataError(
+                    f"{path}: column [{column}] has no type; write name:type for every column, "
+                    f"type one of {', '.join(kind.value for kind in FeatureType)}, or for none "
+                    f"(MMRec's layout)"
+                )
         for field, key in ((self.uid_field, "USER_ID_FIELD"), (self.iid_field, "ITEM_ID_FIELD")):
             if field not in names:
                 raise DataError(
                     f"{path} has no column [{field}]; it has {', '.join(names)}. Name it with {key}"
                 )
+
+    def _refuse_repeated_pairs(self):
+        """Refuse a pair that occurs twice, where items are ranked that a user has not used yet.
+
+        A random split may then put it in training and test; at the test RecBole masks it as used.
+        """
+        ranked = self.config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
+        if not ranked or self.config["repeatable"]:
+            return
+        pairs = self.inter_feat[[self.uid_field, self.iid_field]]
+        again = pairs[pairs.duplicated()]
+        if again.empty:
+            return
+        user = self.field2id_token[self.uid_field][again.iloc[0, 0]]
+        item = self.field2id_token[self.iid_field][again.iloc[0, 1]]
+        remedy = "Remove them"
+        if self.benchmark_filename_list is None:
+            remedy += ", or set rm_dup_inter: first to keep the first of each"
+        raise DataError(
+            f"the .inter file(s) in {self.dataset_path} repeat {len(again)} pair(s) of a user and "
+            f"an item, first user {user} and item {item}. {remedy}"
+        )
 
     def _fill_nan(self):
         for name in self.feat_name_list:
@@ -109,7 +161,13 @@ class MultimodalDataset(Dataset):
 
     def build(self):
         """RecBole's split; the sizes are logged."""
-        parts = super().build()
+        with self._data_errors(self.config):
+            parts = super().build()
+        if len(parts) != 3:
+            raise DataError(
+                f"config key [eval_args] = [{self.config['eval_args']}] makes {len(parts)} part(s) "
+                f"of [{self.dataset_name}]; training, validation and test are needed"
+            )
         sizes = dict(zip(("train", "valid", "test"), map(len, parts), strict=True))
         for name, size in sizes.items():
             if size == 0:
@@ -136,6 +194,7 @@ class MultimodalDataset(Dataset):
                     f"{', '.join(available) or 'none'}"
                 )
         for name in wanted if wanted is not None else available:
+            check_name(name)
             modality = self._read(name, files.get(name), columns.get(name))
             features = impute(modality.features, modality.mask, self.config["missing_modality"])
             self.modality_features[name] = torch.from_numpy(features)

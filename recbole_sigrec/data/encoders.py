@@ -40,9 +40,20 @@ def read_item_columns(
                 f"{path} has no column [{column}].{did_you_mean(column, plain)} It has: "
                 f"{', '.join(plain)}"
             )
-    frame = pd.read_csv(
-        path, sep=separator, header=0, names=plain, dtype=str, keep_default_na=False, quoting=3
-    ).drop_duplicates(item_field)
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            header=0,
+            names=plain,
+            usecols=[item_field, *columns],
+            index_col=False,  # a line may have more values than the header has names
+            dtype=str,
+            keep_default_na=False,
+            quoting=3,
+        ).drop_duplicates(item_field)
+    except ValueError as error:  # pandas' ParserError and UnicodeDecodeError are such
+        raise DataError(f"{path} cannot be read as a table: {error}") from None
     return frame[item_field].to_numpy(), [frame[column].to_list() for column in columns]
 
 

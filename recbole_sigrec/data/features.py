@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from recbole_sigrec.errors import DataError, did_you_mean, some
 
@@ -32,6 +34,20 @@ class Modality:
     source: str
 
 
+def check_name(name: str) -> None:
+    """See that a modality's name can name a part of a torch module, which the models make of it.
+
+    Raises:
+        DataError: it cannot.
+    """
+    taken = any(hasattr(kind(), name) for kind in (torch.nn.ModuleDict, torch.nn.ParameterDict))
+    if not name or "." in name or taken:
+        raise DataError(
+            f"[{name}] cannot be the name of a modality: torch reserves it, or it is empty or has "
+            f"a dot. Rename the modality, or name the others in `modalities`"
+        )
+
+
 def find_modalities(folder: Path) -> dict[str, Path]:
     """Modality name → its ``<modality>_feat.npy|npz|safetensors`` in a data set's folder, sorted.
 
@@ -43,7 +59,9 @@ def find_modalities(folder: Path) -> dict[str, Path]:
         if path.suffix in FEATURE_SUFFIXES:
             name = path.stem.removesuffix("_feat")
             if name in found:
-                raise DataError(f"modality [{name}] has two files, {found[name]} and {path}")
+                raise DataError(
+                    f"modality [{name}] has two files, {found[name]} and {path}; keep one"
+                )
             found[name] = path
     return found
 
@@ -101,32 +119,39 @@ def _only(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
 def read_ids(path: Path) -> np.ndarray:
     """Item tokens (strings), one per feature row, from ``.txt``, ``.csv`` (one column) or ``.npy``.
 
-    A ``.csv`` may begin with a header named like an item column (``item_id``, ``itemID``, ``item``).
+    A ``.csv`` may begin with a header: ``item_id``, ``itemID`` or ``item``.
 
     Raises:
-        DataError: the file is unreadable, or a token occurs twice.
+        DataError: the file is unreadable, a token is empty, or one occurs twice.
     """
     if path.suffix == ".npy":
         try:
             ids = np.load(path, allow_pickle=False)
+            tokens = ids.astype(str)
         except Exception as error:
-            raise DataError(f"{path} cannot be read as an array of ids ({error})") from None
+            raise DataError(
+                f"{path} cannot be read as an array of ids ({error}); save it again as an array "
+                f"of strings or integers, not of objects"
+            ) from None
         if ids.ndim != 1:
             raise DataError(f"{path} holds an array of shape {ids.shape}; expected one id per row")
-        ids = ids.astype(str)
     else:
         try:
-            lines = path.read_text("utf-8").splitlines()
+            lines = path.read_text("utf-8").rstrip().split("\n")
         except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text ({error})") from None
-        ids = [line.strip().strip('"') for line in lines]
-        if path.suffix == ".csv" and ids and ids[0].split(":")[0] in ("item_id", "itemID", "item"):
-            ids = ids[1:]
-        ids = np.array(ids, dtype=str)
+            raise DataError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+        rows = list(csv.reader(lines)) if path.suffix == ".csv" else [[line] for line in lines]
+        wrong = [n for n, row in enumerate(rows, 1) if len(row) != 1 or not row[0].strip()]
+        if wrong:
+            raise DataError(f"{path}: line(s) {some(wrong)} must hold one item token, and no more")
+        tokens = [row[0].strip() for row in rows]
+        if path.suffix == ".csv" and tokens[0].split(":")[0] in ("item_id", "itemID", "item"):
+            tokens = tokens[1:]
+    ids = np.array(tokens, dtype=str)
     twice = pd.Series(ids)
     twice = twice[twice.duplicated()].unique()
     if len(twice):
-        raise DataError(f"{path} names item(s) {some(twice)} more than once")
+        raise DataError(f"{path} names item(s) {some(twice)} more than once; keep one row of each")
     return ids
 
 
@@ -145,22 +170,26 @@ def row_tokens(path: Path, n_rows: int, tokens: np.ndarray) -> tuple[np.ndarray,
         DataError: the ids do not fit the rows, or positions do not fit the tokens.
     """
     stem = path.stem.removesuffix("_feat")
-    for suffix in ID_SUFFIXES:
-        ids_path = path.with_name(f"{stem}_ids{suffix}")
-        if ids_path.is_file():
-            ids = read_ids(ids_path)
-            if len(ids) != n_rows:
-                raise DataError(f"{ids_path} names {len(ids)} items, {path} has {n_rows} rows")
-            return ids, True
+    ids_paths = [path.with_name(f"{stem}_ids{suffix}") for suffix in ID_SUFFIXES]
+    ids_paths = [ids_path for ids_path in ids_paths if ids_path.is_file()]
+    if len(ids_paths) > 1:
+        raise DataError(f"{path} has several ids files, {some(ids_paths)}; keep one")
+    for ids_path in ids_paths:
+        ids = read_ids(ids_path)
+        if len(ids) != n_rows:
+            raise DataError(
+                f"{ids_path} names {len(ids)} items, but {path} has {n_rows} rows; it must name "
+                f"the item of each row, in order"
+            )
+        return ids, True
     remedy = f"add {stem}_ids.txt beside it, with the item token of each row"
-    numbers = pd.to_numeric(pd.Series(tokens), errors="coerce")
-    positional = numbers.notna() & (numbers % 1 == 0) & (numbers >= 0)
+    positional = pd.Series(tokens).str.fullmatch("0|[1-9][0-9]{0,17}")  # 07 or 7.0 is no row's name
     if not positional.all():
         raise DataError(
             f"{path} has no ids file, so its rows are positions, but item token "
             f"[{tokens[np.flatnonzero(~positional)[0]]}] is not a row number; {remedy}"
         )
-    expected = int(numbers.max()) + 1
+    expected = max(map(int, tokens)) + 1
     if expected != n_rows:
         raise DataError(
             f"{path} has {n_rows} rows but the items are numbered 0 … {expected - 1} "

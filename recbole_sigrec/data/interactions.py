@@ -17,10 +17,15 @@ def header(path: Path, separator: str = "\t") -> list[str]:
     """The column names of an atomic or MMRec file.
 
     Raises:
-        DataError: the file is empty.
+        DataError: the file is empty, or not plain UTF-8.
     """
-    with open(path, encoding="utf-8") as file:
-        line = file.readline().rstrip("\r\n")
+    try:
+        with open(path, encoding="utf-8") as file:
+            line = file.readline().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+    if line.startswith("\ufeff"):
+        raise DataError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
     if not line:
         raise DataError(f"{path} is empty; its first line must name the columns")
     return line.split(separator)
@@ -56,9 +61,9 @@ def read_split_interactions(
     if split_column not in columns:
         raise DataError(
             f"{path} has no column [{split_column}] (it has: {', '.join(columns)})."
-            f"{did_you_mean(split_column, columns)} Add it (0 training, 1 validation, 2 test), name "
-            f"it with split_field, or type the header for RecBole (user_id:token …) to have the "
-            f"interactions split by eval_args"
+            f"{did_you_mean(split_column, columns)} Add it (0 training, 1 validation, 2 test), "
+            f"name it with split_field, or type the header for RecBole (user_id:token …) to have "
+            f"the interactions split by eval_args"
         )
     try:
         frame = pd.read_csv(

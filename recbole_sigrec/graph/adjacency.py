@@ -36,8 +36,8 @@ def interaction_matrix(
 def normalize(matrix: sp.spmatrix, kind: str = "symmetric") -> sp.csr_matrix:
     """Normalise an adjacency matrix by its degrees.
 
-    ``symmetric``: D_r^{-1/2} A D_c^{-1/2} with D_r the row sums and D_c the column sums, which for a
-    symmetric A is the D^{-1/2} A D^{-1/2} of LightGCN (arXiv 2002.02126, Eq. 8);
+    ``symmetric``: D_r^{-1/2} A D_c^{-1/2} with D_r the row sums and D_c the column sums, which for
+    a symmetric A is the D^{-1/2} A D^{-1/2} of LightGCN (arXiv 2002.02126, Eq. 8);
     ``row``: D_r^{-1} A, a mean over the neighbours. A node without an edge keeps an empty row.
 
     Args:

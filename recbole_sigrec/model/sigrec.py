@@ -1,7 +1,7 @@
 """SIGRec: semantic item graph enhancement for multimodal recommendation (arXiv 2508.06154).
 
-Only the paper's abstract, and what later work reports of its Eq. 3-7, could be read; each step below
-says what is [paper] and what is [ours].
+Only the paper's abstract, and what later work reports of its Eq. 3-7, could be read; each step
+below says what is [paper] and what is [ours].
 
 1.  Semantic graph of each modality m: S^m_ij = cos(x_i, x_j), top k per row, normalised to Ŝ^m
     [paper; construction as in LATTICE and FREEDOM; symmetrised: ours].

@@ -1,0 +1,551 @@
+"""SIGRec against a slow NumPy rewriting of its equations, and each of its switches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_sigrec.graph import collaborative_topk, infuse, knn_graph, normalize
+from recbole_sigrec.model.sigrec import scale_features
+
+DETERMINISTIC = {
+    "perturbation": "none",
+    "cl_weight": 0.7,
+    "anchor_weight": 0.5,
+    "fuse_weight": 0.3,
+    "reg_weight": 0.2,
+    "cl_temperature": 0.25,
+    "anchor_temperature": 0.35,
+    "fuse_temperature": 0.15,
+}
+VARIANTS = {
+    "defaults": {},
+    "binary one way with self": {
+        "knn_weight": "binary",
+        "knn_symmetric": False,
+        "knn_self": True,
+        "knn_k": 4,
+        "collab_measure": "jaccard",
+        "collab_knn_k": 3,
+        "user_aggregation": "row",
+        "reg_on": "ego",
+        "fusion": "attention",
+    },
+    "ids, deep": {
+        "semantic_init": "id",
+        "n_ui_layers": 3,
+        "n_semantic_layers": 2,
+        "collab_weight": 0.6,
+        "collab_measure": "count",
+        "fusion": "mean",
+    },
+    "projected, standardised": {
+        "semantic_init": "projected",
+        "feature_scale": "standard",
+        "collab_weight": 1.0,
+        "collab_measure": "random_walk",
+        "missing_modality": "zero",
+    },
+    "no item graphs": {"semantic_graphs": False, "feature_scale": "unit", "n_ui_layers": 0},
+    "no collaboration, one modality": {"collab_weight": 0.0, "modalities": ["text"]},
+}
+
+
+# ---- the slow rewriting ---------------------------------------------------------------------
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def array(tensor):
+    return tensor.detach().numpy().astype(np.float64)
+
+
+def affine(layer, x):
+    y = x @ array(layer.weight).T
+    return y if layer.bias is None else y + array(layer.bias)
+
+
+def inverse(degrees, exponent):
+    return np.array([d**-exponent if d > 0 else 0.0 for d in degrees])
+
+
+def symmetric(a):
+    rows, columns = inverse(a.sum(axis=1), 0.5), inverse(a.sum(axis=0), 0.5)
+    return rows[:, None] * a * columns[None, :]
+
+
+def best(similarity, k, allowed):
+    """The k best allowed columns of each row, ties to the smaller column."""
+    chosen = np.zeros_like(similarity, dtype=bool)
+    for row in range(len(similarity)):
+        columns = np.flatnonzero(allowed[row])
+        order = columns[np.lexsort((columns, -similarity[row, columns]))]
+        chosen[row, order[:k]] = True
+    return chosen
+
+
+def reference_semantic_graph(x, mask, keys):
+    x = x.astype(np.float64)
+    norms = np.linalg.norm(x, axis=1)
+    unit = x / np.where(norms > 0, norms, 1)[:, None]
+    similarity = unit @ unit.T
+    allowed = mask[:, None] & mask[None, :]
+    if not keys.knn_self:
+        np.fill_diagonal(allowed, False)
+    chosen = best(similarity, keys.knn_k, allowed)
+    if keys.knn_weight == "cosine":
+        graph = np.where(chosen & (similarity > 0), similarity, 0.0)
+    else:
+        graph = chosen.astype(np.float64)
+    return symmetric(np.maximum(graph, graph.T) if keys.knn_symmetric else graph)
+
+
+def reference_collaborative_graph(r, keys):
+    together = r.T @ r
+    users = r.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = {
+            "cosine": together / np.sqrt(users[:, None] * users[None, :]),
+            "jaccard": together / (users[:, None] + users[None, :] - together),
+            "count": together,
+            "random_walk": (r.T * inverse(r.sum(axis=1), 1.0)) @ r / users[:, None],
+        }[keys.collab_measure]
+    allowed = (together > 0) & ~np.eye(len(together), dtype=bool)
+    # Rounded, so that ties are ties whatever the order of summation.
+    value = np.where(allowed, value, 0.0)
+    chosen = best(value.round(12), keys.collab_knn_k, allowed)
+    graph = np.where(chosen, value, 0.0)
+    return symmetric(np.maximum(graph, graph.T) if keys.knn_symmetric else graph)
+
+
+class Reference:
+    """Steps 1 to 11 with dense float64 matrices, from the data set and the model's parameters."""
+
+    def __init__(self, model, dataset):
+        self.keys, self.model = model.keys, model
+        r = np.zeros((dataset.user_num, dataset.item_num))
+        for user, item in zip(
+            dataset.inter_feat["user_id"].tolist(), dataset.inter_feat["item_id"].tolist()
+        ):
+            r[user, item] = 1.0
+        self.r, self.names = r, list(dataset.modality_features)
+        self.features = {m: x.numpy() for m, x in dataset.modality_features.items()}
+        self.mask = {m: x.numpy() for m, x in dataset.modality_mask.items()}
+        self.item_graph = {}
+        for name in self.names:
+            semantic = reference_semantic_graph(self.features[name], self.mask[name], self.keys)
+            collaborative = reference_collaborative_graph(r, self.keys)
+            alpha = self.keys.collab_weight
+            self.item_graph[name] = (1 - alpha) * semantic + alpha * collaborative
+
+    def scaled(self, name):
+        x, mask, kind = self.features[name].astype(np.float64), self.mask[name], None
+        kind = self.keys.feature_scale
+        if kind == "unit":
+            norms = np.linalg.norm(x, axis=1, keepdims=True)
+            return x / np.where(norms > 0, norms, 1)
+        if kind == "standard":
+            x = (x - x[mask].mean(axis=0)) / x[mask].std(axis=0) / np.sqrt(x.shape[1])
+            x[0] = 0
+        return x
+
+    def behavior(self):
+        ego = np.concatenate(
+            [array(self.model.user_embedding.weight), array(self.model.item_embedding.weight)]
+        )
+        n_users, n_items = self.r.shape
+        bipartite = np.zeros((n_users + n_items,) * 2)
+        bipartite[:n_users, n_users:] = self.r
+        bipartite[n_users:, :n_users] = self.r.T
+        graph, layers = symmetric(bipartite), [ego]
+        for _ in range(self.keys.n_ui_layers):
+            layers.append(graph @ layers[-1])
+        return np.mean(layers, axis=0)
+
+    def semantic(self):
+        ids, result = array(self.model.item_embedding.weight), []
+        for name in self.names:
+            if self.keys.semantic_init == "id":
+                h = ids
+            elif self.keys.semantic_init == "gated":
+                purifier = self.model.project[name]
+                h = affine(purifier.gate, affine(purifier.project, self.scaled(name)))
+                h = ids * sigmoid(h)
+            else:
+                h = affine(self.model.project[name], self.scaled(name))
+            if self.keys.semantic_graphs:
+                for _ in range(self.keys.n_semantic_layers):
+                    h = self.item_graph[name] @ h
+            if self.keys.user_aggregation == "row":
+                users = inverse(self.r.sum(axis=1), 1.0)[:, None] * (self.r @ h)
+            else:
+                users = symmetric(self.r) @ h
+            result.append(np.concatenate([users, h]))
+        return np.stack(result)
+
+    def fused(self, behavior, semantic):
+        if self.keys.fusion == "mean":
+            return semantic.mean(axis=0)
+        fusion = self.model.fusion
+        attention = fusion if self.keys.fusion == "attention" else fusion.common
+        logits = affine(attention.score[2], np.tanh(affine(attention.score[0], semantic)))
+        weight = np.exp(logits) / np.exp(logits).sum(axis=0)
+        common = (weight * semantic).sum(axis=0)
+        if self.keys.fusion == "attention":
+            return common
+        parts = [
+            sigmoid(affine(gate, behavior)) * (h - common)
+            for gate, h in zip(fusion.gates, semantic)
+        ]
+        return (common + sum(parts)) / (len(semantic) + 1)
+
+    def forward(self):
+        behavior, semantic = self.behavior(), self.semantic()
+        return behavior, semantic, self.fused(behavior, semantic)
+
+    @staticmethod
+    def info_nce(anchor, candidates, temperature):
+        """Over the literal batch, repetitions and all: anchor [B, d], candidates [M, B, d]."""
+
+        def unit(x):
+            norms = np.linalg.norm(x, axis=-1, keepdims=True)
+            return x / np.maximum(norms, 1e-12)
+
+        s = np.einsum("ad,mjd->amj", unit(anchor), unit(candidates)) / temperature
+        total = 0.0
+        for a in range(len(anchor)):
+            total -= np.log(np.exp(s[a, :, a]).sum() / np.exp(s[a]).sum())
+        return total / len(anchor)
+
+    def loss(self, users, positives, negatives):
+        """The five terms, for perturbation: none."""
+        keys, n_users = self.keys, len(self.r)
+        b, h, f = self.forward()
+        e = b + f
+        u, i, j = e[users], e[positives + n_users], e[negatives + n_users]
+        bpr = np.mean([-np.log(sigmoid(x @ y - x @ z)) for x, y, z in zip(u, i, j)])
+        if keys.reg_on == "ego":
+            u = array(self.model.user_embedding.weight)[users]
+            i, j = (array(self.model.item_embedding.weight)[x] for x in (positives, negatives))
+        reg = 0.5 * sum((x**2).sum() for x in (u, i, j)) / len(users)
+        cl = anchor = fuse = 0.0
+        for part in (users, positives + n_users):
+            cl += self.info_nce(f[part], f[part][None], keys.cl_temperature)
+            anchor += self.info_nce(b[part], h[:, part], keys.anchor_temperature)
+            fuse += self.info_nce(b[part], f[part][None], keys.fuse_temperature)
+        return (
+            bpr,
+            keys.cl_weight * cl,
+            keys.anchor_weight * anchor,
+            keys.fuse_weight * fuse,
+            keys.reg_weight * reg,
+        )
+
+
+# ---- fixtures -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def build(planted, make_config, prepare):
+    """``build(**overrides)`` → a prepared SIGRec whose embeddings are large enough to matter."""
+
+    def make(**overrides):
+        prepared = prepare(make_config("SIGRec", planted.folder, **overrides))
+        with torch.no_grad():
+            prepared.model.user_embedding.weight.mul_(3)
+            prepared.model.item_embedding.weight.mul_(3)
+        return prepared
+
+    return make
+
+
+def batch_with_repetitions(n=48, seed=0):
+    """Few users, few items: both occur several times, in all three roles."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = {
+        "user_id": torch.randint(1, 12, (n,), generator=generator),
+        "item_id": torch.randint(1, 15, (n,), generator=generator),
+        "neg_item_id": torch.randint(5, 25, (n,), generator=generator),
+    }
+    assert len(batch["user_id"].unique()) < n
+    return batch
+
+
+def dense(graph):
+    """A SparseGraph as a NumPy matrix, through its own product."""
+    return graph(torch.eye(graph.shape[1])).numpy()
+
+
+def losses(model, batch, seed=3):
+    torch.manual_seed(seed)
+    return torch.stack([term.detach() for term in model.calculate_loss(batch)])
+
+
+# ---- against the rewriting ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_forward_and_losses(build, name):
+    prepared = build(**DETERMINISTIC, **VARIANTS[name])
+    model, reference = prepared.model, Reference(prepared.model, prepared.train.dataset)
+    behavior, semantic, fused = reference.forward()
+    got = model.forward()
+    for tensor, expected in zip(got, (behavior, semantic, fused)):
+        assert tensor.shape == expected.shape
+        assert np.abs(expected).max() > 1e-2
+        np.testing.assert_allclose(tensor.detach().numpy(), expected, atol=1e-5, rtol=0)
+    users, items = model.representations()
+    expected = behavior + fused
+    np.testing.assert_allclose(users.detach(), expected[: model.n_users], atol=1e-5, rtol=0)
+    np.testing.assert_allclose(items.detach(), expected[model.n_users :], atol=1e-5, rtol=0)
+
+    batch = batch_with_repetitions()
+    expected = reference.loss(*(batch[k].numpy() for k in ("user_id", "item_id", "neg_item_id")))
+    got = [term.item() for term in model.calculate_loss(batch)]
+    assert min(expected) > 1e-3
+    np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
+
+
+def test_the_contrastive_terms_keep_repetitions(build):
+    model = build(**DETERMINISTIC).model
+    once = {
+        "user_id": torch.tensor([1, 2, 3]),
+        "item_id": torch.tensor([4, 5, 6]),
+        "neg_item_id": torch.tensor([7, 8, 9]),
+    }
+    place = torch.tensor([0, 0, 0, 0, 1, 2])
+    repeated = {key: value[place] for key, value in once.items()}
+    difference = (losses(model, once) - losses(model, repeated)).abs()
+    assert (difference[1:4] > 1e-3).all()
+
+
+def test_graphs_are_built_from_the_training_part_alone(build):
+    prepared = build()
+    n_train = len(prepared.train.dataset)
+    assert prepared.model.interactions.nnz == n_train < len(prepared.dataset.inter_feat)
+    assert prepared.model.behavior_graph.nnz == 2 * n_train
+    assert prepared.model.user_graph.nnz == n_train
+    cold = [
+        prepared.dataset.token2id("item_id", str(i))
+        for i in range(prepared.dataset.item_num - 1)
+        if prepared.model.interactions[:, prepared.dataset.token2id("item_id", str(i))].nnz == 0
+    ]
+    assert len(cold) == 4
+    collaborative = collaborative_topk(prepared.model.interactions, 10)
+    assert collaborative[cold].nnz == 0
+
+
+def test_an_item_without_a_modality_has_only_collaborative_edges(build, planted):
+    prepared = build(collab_weight=0.3)
+    item = prepared.dataset.token2id("item_id", str(planted.zero_item))
+    image, text = (dense(prepared.model.semantic_graph[m]) for m in ("image", "text"))
+    collaborative = normalize(collaborative_topk(prepared.model.interactions, 10)).toarray()
+    assert np.count_nonzero(collaborative[item]) > 0
+    np.testing.assert_allclose(image[item], 0.3 * collaborative[item], atol=1e-7)
+    assert np.count_nonzero(text[item]) > np.count_nonzero(image[item])
+    without = dense(build(collab_weight=0.0).model.semantic_graph["image"])
+    assert not without[item].any() and not without[:, item].any()
+    assert not without[0].any() and not image[0].any()  # nor has [PAD] an edge
+
+
+# ---- switches -------------------------------------------------------------------------------
+
+
+def test_collab_weight_mixes_the_two_graphs(build):
+    pure, all_, mixed = (build(collab_weight=w).model for w in (0.0, 1.0, 0.4))
+    collaborative = normalize(collaborative_topk(pure.interactions, 10, "cosine"))
+    for name in ("image", "text"):
+        features, mask = pure.features[name], pure.mask[name]
+        semantic = normalize(knn_graph(features, 10, mask, weight="cosine"))
+        np.testing.assert_array_equal(dense(pure.semantic_graph[name]), semantic.toarray())
+        np.testing.assert_array_equal(dense(all_.semantic_graph[name]), collaborative.toarray())
+        np.testing.assert_array_equal(
+            dense(mixed.semantic_graph[name]), infuse(semantic, collaborative, 0.4).toarray()
+        )
+        assert (semantic != collaborative).nnz > 0
+
+
+@pytest.mark.parametrize("key, term", [("cl", 1), ("anchor", 2), ("fuse", 3), ("reg", 4)])
+def test_a_weight_of_zero_switches_its_term_off(build, key, term):
+    batch = batch_with_repetitions()
+    full = losses(build(**DETERMINISTIC).model, batch)
+    off = losses(build(**{**DETERMINISTIC, f"{key}_weight": 0.0}).model, batch)
+    double = losses(
+        build(**{**DETERMINISTIC, f"{key}_weight": 2 * DETERMINISTIC[f"{key}_weight"]}).model, batch
+    )
+    assert off[term].item() == 0.0 and full[term].item() > 0.0
+    others = [i for i in range(5) if i != term]
+    assert torch.equal(off[others], full[others])
+    assert torch.equal(double[others], full[others])
+    assert double[term].item() == pytest.approx(2 * full[term].item(), rel=1e-6)
+
+
+def test_all_contrastive_terms_off_leaves_bpr(build):
+    model = build(cl_weight=0, anchor_weight=0, fuse_weight=0, reg_weight=0).model
+    bpr, *rest = model.calculate_loss(batch_with_repetitions())
+    assert bpr.item() > 0 and all(term.item() == 0 for term in rest)
+
+
+@pytest.mark.parametrize("off", [{"semantic_graphs": False}, {"n_semantic_layers": 0}])
+@pytest.mark.parametrize("start", ["id", "gated", "projected"])
+def test_without_item_graphs_items_keep_their_start(build, off, start):
+    model = build(semantic_init=start, **off).model
+    assert len(model.semantic_graph) == 0
+    items = model.semantic()[:, model.n_users :]
+    for m, name in enumerate(model.modalities):
+        assert torch.equal(items[m], model._semantic_start(name))
+    with_graphs = build(semantic_init=start).model
+    assert not torch.equal(with_graphs.semantic()[:, model.n_users :], items)
+
+
+def test_semantic_init(build):
+    ids = build(semantic_init="id").model
+    assert len(ids.raw) == len(ids.project) == 0
+    assert torch.equal(ids._semantic_start("image"), ids.item_embedding.weight)
+    gated = build(semantic_init="gated").model
+    share = gated._semantic_start("image") / gated.item_embedding.weight
+    assert ((share > 0) & (share < 1)).all()
+    projected = build(semantic_init="projected").model
+    start = projected._semantic_start("image")
+    with torch.no_grad():
+        projected.item_embedding.weight.zero_()
+    assert torch.equal(projected._semantic_start("image"), start) and start.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("fusion", ["mean", "attention", "behavior"])
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_one_modality(build, planted, modality, fusion):
+    prepared = build(modalities=[modality], fusion=fusion)
+    model = prepared.model
+    assert model.modalities == [modality] and list(model.semantic_graph) == [modality]
+    behavior, semantic, fused = model.forward()
+    assert semantic.shape == (1, *behavior.shape) and fused.shape == behavior.shape
+    terms = model.calculate_loss(batch_with_repetitions())
+    assert all(torch.isfinite(t) and t > 0 for t in terms)
+
+
+def test_the_order_of_modalities_is_the_configs(build):
+    assert build(modalities=["text", "image"]).model.modalities == ["text", "image"]
+
+
+def test_perturbation(build):
+    batch, weights = batch_with_repetitions(), {**DETERMINISTIC, "perturbation_eps": 0.4}
+    terms = {}
+    for kind in ("none", "modulus", "uniform"):
+        model = build(**{**weights, "perturbation": kind}).model
+        terms[kind] = losses(model, batch, seed=1), losses(model, batch, seed=2)
+    for kind in ("modulus", "uniform"):
+        one, two = terms[kind]
+        assert one[1] != two[1]  # another draw, another loss …
+        rest = [0, 2, 3, 4]
+        assert torch.equal(one[rest], two[rest])  # … in the contrastive term alone
+        assert torch.equal(one[rest], terms["none"][0][rest])
+        assert abs(one[1] - terms["none"][0][1]) > 1e-4
+    assert terms["modulus"][0][1] != terms["uniform"][0][1]
+    assert torch.equal(*terms["none"])
+    still = build(**{**weights, "perturbation": "modulus", "perturbation_eps": 0.0}).model
+    torch.testing.assert_close(losses(still, batch)[1], terms["none"][0][1], rtol=1e-6, atol=0)
+
+
+def test_the_perturbation_is_that_of_the_fused_semantics(build, monkeypatch):
+    from recbole_sigrec.model import sigrec
+
+    seen, original = [], sigrec.perturb
+
+    def spy(embeddings, strength, kind):
+        seen.append((embeddings, strength, kind))
+        return original(embeddings, strength, kind)
+
+    monkeypatch.setattr(sigrec, "perturb", spy)
+    model, batch = build(perturbation_eps=0.25).model, batch_with_repetitions()
+    model.calculate_loss(batch)
+    _, _, fused = model.forward()
+    users, items = batch["user_id"].unique(), batch["item_id"].unique() + model.n_users
+    assert [(s, k) for _, s, k in seen] == [(0.25, "modulus")] * 4  # two views of each
+    for (got, _, _), nodes in zip(seen, (users, users, items, items)):
+        torch.testing.assert_close(got, fused[nodes], atol=1e-6, rtol=0)
+
+
+def test_contrastive_warmup(build):
+    batch = batch_with_repetitions()
+    model = build(**DETERMINISTIC, contrastive_warmup=4).model
+    full = losses(build(**DETERMINISTIC).model, batch)
+    for epoch, scale in ((0, 0.25), (1, 0.5), (2, 0.75), (3, 1.0), (4, 1.0), (50, 1.0)):
+        model.on_epoch_start(epoch)
+        expected = full * torch.tensor([1, scale, scale, scale, 1])
+        torch.testing.assert_close(losses(model, batch), expected, rtol=1e-6, atol=0)
+    at_once = build(**DETERMINISTIC, contrastive_warmup=0).model
+    at_once.on_epoch_start(0)
+    assert torch.equal(losses(at_once, batch), full)
+
+
+def test_the_trainer_warms_up(build):
+    prepared = build(contrastive_warmup=8)
+    prepared.trainer._train_epoch(prepared.train, 1)
+    assert prepared.model.contrastive_scale == 0.25
+
+
+def test_more_behavior_layers_change_the_behavior_alone(build):
+    one, two = build(n_ui_layers=1).model, build(n_ui_layers=2).model
+    assert torch.equal(one.semantic(), two.semantic())
+    assert not torch.equal(one.behavior(), two.behavior())
+    none = build(n_ui_layers=0).model
+    ego = torch.cat([none.user_embedding.weight, none.item_embedding.weight])
+    assert torch.equal(none.behavior(), ego)
+
+
+@pytest.mark.parametrize("init", ["id", "gated", "projected"])
+@pytest.mark.parametrize("fusion", ["mean", "attention", "behavior"])
+@pytest.mark.parametrize("trained", [True, False])
+def test_gradient_reaches_every_parameter(build, init, fusion, trained):
+    prepared = build(semantic_init=init, fusion=fusion, train_features=trained)
+    model = prepared.model
+    batch = next(iter(prepared.train))
+    sum(model.calculate_loss(batch)).backward()
+    names = dict(model.named_parameters())
+    assert any(n.startswith("raw.") for n in names) == (init != "id")
+    for name, parameter in names.items():
+        if name.startswith("raw.") and not trained:
+            assert not parameter.requires_grad and parameter.grad is None
+        else:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("kind", ["none", "unit", "standard"])
+def test_scale_features(kind):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(30, 4)) * [1, 5, 0.1, 0] + [3, 0, -1, 2]).astype(np.float32)
+    mask = np.ones(30, dtype=bool)
+    mask[[0, 4]] = False
+    x[0] = 0
+    x[4] = x[mask].mean(axis=0)  # as imputed
+    before = x.copy()
+    got = scale_features(torch.from_numpy(x), torch.from_numpy(mask), kind)
+    assert (got[0] == 0).all()
+    np.testing.assert_array_equal(x, before)
+    if kind == "none":
+        np.testing.assert_array_equal(got, x)
+        got[1] = 9.0
+        np.testing.assert_array_equal(x, before)  # a copy: the data set's own stay
+    elif kind == "unit":
+        np.testing.assert_allclose(got[1:].norm(dim=1), 1.0, atol=1e-6)
+        expected = x[1:] / np.linalg.norm(x[1:], axis=1, keepdims=True)
+        np.testing.assert_allclose(got[1:], expected, atol=1e-6)
+    else:
+        present = got.numpy()[mask]
+        np.testing.assert_allclose(present.mean(axis=0), 0, atol=1e-6)
+        np.testing.assert_allclose(present[:, :3].std(axis=0), 0.5, atol=1e-5)  # 1 / √4
+        assert (got[:, 3] == 0).all()  # a constant dimension tells nothing
+        np.testing.assert_allclose(got[4], 0, atol=1e-6)
+
+
+def test_same_seed_same_model(build):
+    one, two, other = build(seed=1).model, build(seed=1).model, build(seed=2).model
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name])
+    assert not torch.equal(one.user_embedding.weight, other.user_embedding.weight)
