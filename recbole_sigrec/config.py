@@ -158,11 +158,11 @@ YamlLoader.add_implicit_resolver(
 
 def parse_value(text: str) -> Any:
     """A string value as a YAML scalar or flow collection; ``None`` is null. Never evaluated."""
-    if text.strip() in ("None", "none"):
+    if text.strip() == "None":
         return None
     try:
         return yaml.load(text, Loader=YamlLoader)
-    except (yaml.YAMLError, ValueError):  # ValueError: it looks like a number, and is none
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: "0b_" seems a number
         return text
 
 

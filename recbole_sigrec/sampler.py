@@ -22,11 +22,9 @@ class Sampler(RecBoleSampler):
     def __init__(
         self, phases, datasets, distribution="uniform", alpha=1.0, candidates: str = "all"
     ):
-        if candidates == "train":
-            train = datasets[0]
-            self._pool = np.unique(train.inter_feat[train.iid_field].numpy())
-        else:
-            self._pool = None
+        train = datasets[0]
+        self._train_items = train.inter_feat[train.iid_field].numpy()
+        self._pool = np.unique(self._train_items) if candidates == "train" else None
         self._used_keys: dict[str, np.ndarray] = {}
         super().__init__(phases, datasets, distribution, alpha)
 
@@ -34,6 +32,10 @@ class Sampler(RecBoleSampler):
         if self._pool is None:
             return np.random.randint(1, self.item_num, sample_num)
         return self._pool[np.random.randint(0, len(self._pool), sample_num)]
+
+    def _get_candidates_list(self):
+        """Popularity is that of training; RecBole counts validation and test items too."""
+        return list(self._train_items)
 
     def _phase_keys(self) -> np.ndarray:
         """Sorted ``user · n_items + item`` of the phase's used pairs."""

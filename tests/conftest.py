@@ -193,5 +193,5 @@ def _prepare(config) -> Prepared:
 
 @pytest.fixture(scope="session")
 def prepare():
-    """``prepare(config)``: data set, loaders, model and trainer of a config, as ``run`` has them."""
+    """``prepare(config)``: a config's data set, loaders, model and trainer, as ``run`` has them."""
     return _prepare

@@ -49,7 +49,9 @@ def reference_forward(model, n_layers):
     degree = a.sum(axis=1)
     scale = np.array([d**-0.5 if d > 0 else 0.0 for d in degree])
     a = scale[:, None] * a * scale[None, :]
-    layers = [np.concatenate([array(model.user_embedding.weight), array(model.item_embedding.weight)])]
+    layers = [
+        np.concatenate([array(model.user_embedding.weight), array(model.item_embedding.weight)])
+    ]
     for _ in range(n_layers):
         layers.append(a @ layers[-1])
     mean = np.mean(layers, axis=0)

@@ -67,7 +67,9 @@ def test_a_used_item_is_never_drawn(train, valid, test, phase, num, seed):
 
 @pytest.mark.parametrize("who, phase", [(1, "train"), (1, "valid"), (1, "test"), (5, "train")])
 def test_uniform_over_the_allowed_items(who, phase):
-    used = {i for part in (TRAIN, VALID, TEST)[: PHASES.index(phase) + 1] for u, i in part if u == who}
+    used = {
+        i for part in (TRAIN, VALID, TEST)[: PHASES.index(phase) + 1] for u, i in part if u == who
+    }
     allowed = sorted(set(range(1, 12)) - used)
     drawn = draw(make(TRAIN, VALID, TEST).set_phase(phase), np.full(20_000, who), seed=1)
     count = np.bincount(drawn, minlength=12)

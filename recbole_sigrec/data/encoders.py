@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def read_item_columns(
             index_col=False,  # a line may have more values than the header has names
             dtype=str,
             keep_default_na=False,
-            quoting=3,
+            quoting=csv.QUOTE_NONE,
         ).drop_duplicates(item_field)
     except ValueError as error:  # pandas' ParserError and UnicodeDecodeError are such
         raise DataError(f"{path} cannot be read as a table: {error}") from None

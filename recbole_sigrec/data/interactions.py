@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -73,6 +74,7 @@ def read_split_interactions(
             dtype=str,
             keep_default_na=False,
             encoding="utf-8",
+            quoting=csv.QUOTE_NONE,  # a quote that begins two tokens would swallow what is between
         )
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from None

@@ -42,6 +42,8 @@ def cosine_topk(
     if not torch.isfinite(features).all():
         raise ValueError("features must be finite")
     n = len(features)
+    largest = features.abs().amax(dim=1, keepdim=True)
+    features = features / largest.where(largest > 0, 1.0)  # or a norm may leave float32's range
     norms = features.norm(dim=1)
     present = norms > 0
     if mask is not None:

@@ -106,7 +106,10 @@ class _InfoNCE(torch.autograd.Function):
             rows = anchor[start : start + block]
             e = torch.mm(rows / temperature, flat.T, out=buffer[: len(rows)])
             # |s| ≤ 1, so that exp(s/τ) cannot overflow unless τ is tiny.
-            top = e.amax(dim=1, keepdim=True) if temperature < _SAFE_TEMPERATURE else None
+            top = None
+            if temperature < _SAFE_TEMPERATURE:
+                top = e.masked_fill(column_weight.T == 0, -torch.inf).amax(dim=1, keepdim=True)
+                e.clamp_max_(top)  # columns of weight 0
             e = (e.sub_(top) if top is not None else e).exp_()
             total = e @ column_weight  # [block, 1]
             log_total[start : start + block] = total.log().squeeze(1)

@@ -1,0 +1,375 @@
+"""Config: where a value comes from, how it is read, and which keys there are."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+import pydantic
+import pytest
+import yaml
+from helpers_data import SMALL, write_mmrec
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import recbole_sigrec
+from recbole_sigrec import Config, config
+from recbole_sigrec.config import parse_command_line, parse_value, property_root
+from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.model.base import MultimodalRecommender
+from recbole_sigrec.registry import MODELS, resolve_model
+
+
+def make(model="SIGRec", dataset="toy", files=(), values=None, line=()):
+    return Config(model, dataset, [str(file) for file in files], values, line)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """``write(text)``: a new yaml file with that text."""
+
+    def new(text):
+        file = tmp_path / f"{len(list(tmp_path.glob('*.yaml')))}.yaml"
+        file.write_text(text, "utf-8")
+        return file
+
+    return new
+
+
+# ---- precedence ----------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_property_files():
+    found = make()
+    assert (
+        found["knn_k"]
+        == yaml.safe_load((property_root() / "model/SIGRec.yaml").read_text("utf-8"))["knn_k"]
+    )
+    overall = yaml.safe_load((property_root() / "overall.yaml").read_text("utf-8"))
+    assert found["valid_metric"] == overall["valid_metric"] == "Recall@20"
+    assert found["learner"] == "adam"  # RecBole's
+    assert (Config()["model"], Config()["dataset"]) == (overall["model"], overall["dataset"])
+
+
+def test_command_line_over_dict_over_files_over_properties(write):
+    files = [write("knn_k: 31\ncollab_knn_k: 31\nn_ui_layers: 3\nseed: 31"), write("seed: 32")]
+    values = {"knn_k": 41, "collab_knn_k": 41}
+    found = make(files=files, values=values, line=["--knn_k=51"])
+    assert found["knn_k"] == 51
+    assert found["collab_knn_k"] == 41
+    assert found["n_ui_layers"] == 3
+    assert found["seed"] == 32  # the later file
+    assert found["n_semantic_layers"] == make()["n_semantic_layers"]
+
+
+def test_model_and_data_set_by_argument_file_or_command_line(write):
+    file = write("model: BM3\ndataset: baby")
+    by_file = Config(config_file_list=[str(file)])
+    assert (by_file["model"], by_file["dataset"]) == ("BM3", "baby")
+    by_argument = Config("SIGRec", "toy", [str(file)])
+    assert (by_argument["model"], by_argument["dataset"]) == ("SIGRec", "toy")
+    by_line = Config(None, None, [str(file)], command_line=["--model=LightGCN", "--dataset=toy"])
+    assert (by_line["model"], by_line["dataset"]) == ("LightGCN", "toy")
+
+
+def properties(root, **files):
+    """Property files of our own making: file (``__`` for ``/``) → its content."""
+    for file in property_root().rglob("*.yaml"):
+        copy = root / file.relative_to(property_root())
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    for name, values in files.items():
+        (root / f"{name.replace('__', '/')}.yaml").write_text(yaml.safe_dump(values), "utf-8")
+    return root
+
+
+def test_data_set_properties_may_hold_values_of_one_model(tmp_path, monkeypatch):
+    defaults = {
+        "seed": 7,
+        "model_defaults": {"SIGRec": {"knn_k": 17, "seed": 8}, "BM3": {"n_layers": 4}},
+    }
+    root = properties(tmp_path / "p", dataset__toy=defaults)
+    monkeypatch.setattr(config, "property_root", lambda: root)
+    sigrec, bm3, gcn, other = make(), make("BM3"), make("LightGCN"), make(dataset="other")
+    assert (sigrec["knn_k"], sigrec["seed"], sigrec.model_keys.knn_k) == (17, 8, 17)
+    assert (bm3["n_layers"], bm3["seed"], "knn_k" in bm3) == (4, 7, False)
+    assert (gcn["seed"], gcn["n_layers"]) == (7, 2)
+    assert other["knn_k"] != 17
+    assert all("model_defaults" not in found for found in (sigrec, bm3, gcn, other))
+    assert make(values={"knn_k": 3})["knn_k"] == 3  # what the user says comes first
+
+
+def test_our_overall_properties_come_after_recboles(tmp_path, monkeypatch):
+    root = properties(tmp_path / "p", model__LightGCN={"embedding_size": 11})
+    monkeypatch.setattr(config, "property_root", lambda: root)
+    assert make("LightGCN")["embedding_size"] == 11
+    assert make("LightGCN")["n_layers"] == 2  # RecBole's
+    assert make("LightGCN")["metric_decimal_place"] == 6  # ours; RecBole's is 4
+
+
+def test_sys_argv_is_not_read(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pytest", "--seed=77", "--knn_k=ten", "--no_such_key=1"])
+    assert make()["seed"] == 2020
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+VALUES = {
+    "1e-3": 1e-3,
+    "1E5": 1e5,
+    "-2.5e+3": -2500.0,
+    ".5": 0.5,
+    "5": 5,
+    "True": True,
+    "false": False,
+    "None": None,
+    "~": None,
+    "": None,
+    "[1, 2.5, a]": [1, 2.5, "a"],
+    "['Recall', \"NDCG\"]": ["Recall", "NDCG"],
+    "{'RS': [0.8, 0.1, 0.1]}": {"RS": [0.8, 0.1, 0.1]},
+    "{distribution: uniform, alpha: 1e-1}": {"distribution": "uniform", "alpha": 0.1},
+    "Recall@20": "Recall@20",
+    "a=b": "a=b",
+    "[5,inf)": "[5,inf)",
+    "2024-01-02": "2024-01-02",
+    "2024-13-45": "2024-13-45",
+    "._": "._",
+    "0b_": "0b_",
+    "9" * 5000: "9" * 5000,
+    "/data/x.json": "/data/x.json",
+    "1e": "1e",
+}
+
+
+@pytest.mark.parametrize("text", VALUES, ids=lambda text: text[:30])
+def test_value(text):
+    value = parse_value(text)
+    assert value == VALUES[text]
+    assert type(value) is type(VALUES[text])
+    assert parse_command_line([f"--key={text}"]) == {"key": VALUES[text]}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "__import__('os').mkdir('owned')",
+        "[__import__('os').mkdir('owned')]",
+        "!!python/object/apply:os.mkdir [owned]",
+        "{a: !!python/object/apply:os.mkdir [owned]}",
+        "!!python/name:os.mkdir",
+        "exec('import os; os.mkdir(\"owned\")')",
+    ],
+)
+def test_values_are_not_evaluated(tmp_path, code):
+    for value in (parse_value(code), parse_command_line([f"--k={code}"])["k"]):
+        assert value in (code, [code[1:-1]])
+    found = make(values={"wandb_project": code}, line=[f"--dataset_save_path={code}"])
+    assert found["wandb_project"] in (code, [code[1:-1]])
+    with pytest.raises(ConfigError, match="learning_rate"):
+        make(line=[f"--learning_rate={code}"])
+    assert not (tmp_path / "owned").exists()
+
+
+@given(st.text())
+@example("&a [*a]")
+@example("? [a]")
+@example("=")
+@example("<<: 1")
+@example("[" * 5000)
+def test_every_text_is_some_value(text):
+    value = parse_value(text)
+    assert value is None or isinstance(value, bool | int | float | str | list | dict)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("ab_ 1"),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text("ab", min_size=1), inner),
+        max_leaves=6,
+    )
+)
+def test_values_written_as_yaml_come_back(value):
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+    assert parse_value(text) == value
+
+
+def test_values_of_a_dict_are_parsed_like_the_command_line():
+    found = make(values={"topk": "[5, 20]", "learning_rate": "1e-2", "modalities": "None"})
+    assert found["topk"] == [5, 20]
+    assert found["learning_rate"] == 0.01
+    assert found["modalities"] is None
+
+
+def test_quoted_values_of_a_file_are_read_by_their_key(write):
+    file = write('strict_ids: "False"\nknn_k: "7"\nknn_self: "yes"\ncollab_weight: "0.5"')
+    found = make(files=[file])
+    assert [found[key] for key in ("strict_ids", "knn_k", "knn_self", "collab_weight")] == [
+        False,
+        7,
+        True,
+        0.5,
+    ]
+
+
+def test_command_line_refuses_what_it_cannot_read():
+    with pytest.raises(ConfigError, match=r"\[knn_k=5\].*--key=value"):
+        parse_command_line(["knn_k=5"])
+    with pytest.raises(ConfigError, match=r"\[--knn_k\].*--key=value"):
+        parse_command_line(["--knn_k", "5"])
+    with pytest.raises(ConfigError, match=r"\[knn_k\] is given twice"):
+        parse_command_line(["--knn_k=5", "--knn_k=6"])
+    assert parse_command_line(["--knn_k=5", "--knn_k=5"]) == {"knn_k": 5}
+
+
+# ---- RecBole's habits ----------------------------------------------------------------------------
+
+
+def test_recbole_settings():
+    found = make(
+        values={
+            "train_neg_sample_args": {"distribution": "popularity", "sample_num": 2},
+            "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni100"},
+            "metrics": "Recall",
+            "topk": 20,
+        },
+        line=["--load_col={inter: [user_id, item_id, timestamp]}", "--val_interval=None"],
+    )
+    assert found["train_neg_sample_args"] == {
+        "distribution": "popularity",
+        "sample_num": 2,
+        "alpha": 1.0,
+        "dynamic": False,
+        "candidate_num": 0,
+    }
+    assert found["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert found["eval_args"]["mode"] == {"valid": "uni100", "test": "uni100"}
+    assert found["valid_neg_sample_args"] == {"distribution": "uniform", "sample_num": 100}
+    assert (found["metrics"], found["topk"]) == (["Recall"], [20])
+    assert found["load_col"] == {"inter": ["user_id", "item_id", "timestamp"]}
+
+
+@pytest.mark.parametrize("none", [None, "None", {"distribution": None}])
+def test_no_negative_samples(none):
+    found = make("BM3", values={"train_neg_sample_args": none})
+    assert found["train_neg_sample_args"]["distribution"] == "none"
+
+
+def test_data_path():
+    assert make(values={"data_path": "data"})["data_path"] == str(Path("data/toy"))
+    assert Path(make(dataset="ml-100k")["data_path"]).name == "ml-100k"
+    assert (Path(make(dataset="ml-100k")["data_path"]) / "ml-100k.inter").is_file()
+
+
+def test_foreign_keys_of_recbole_are_accepted():
+    found = make(values={"mlp_hidden_size": [8], "kg_embedding_size": 8, "n_layers": 5})
+    assert found["mlp_hidden_size"] == [8]
+
+
+def test_program_reads_several_config_files(tmp_path, write):
+    from recbole_sigrec.cli import run_command
+
+    folder = write_mmrec(tmp_path / "data")
+    small = write(yaml.safe_dump({**SMALL, "data_path": str(folder.parent)}))
+    last = write("model: BM3\ndataset: toy\nseed: 5\nresult_file: r.json")
+    assert run_command(["--config_files", f"{small} {last}", "--seed=6"]) == 0
+    result = yaml.safe_load((tmp_path / "r.json").read_text("utf-8"))
+    assert (result["model"], result["seed"], result["config"]["n_layers"]) == ("BM3", 6, 2)
+
+
+# ---- keys ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_properties_of_our_models_are_their_keys(model):
+    """Each field has a default in the model's file, and the file has no other key of the model."""
+    values = yaml.safe_load((property_root() / f"model/{model}.yaml").read_text("utf-8"))
+    fields = set(resolve_model(model).Keys.model_fields)
+    assert fields <= set(values)
+    overall = yaml.safe_load((property_root() / "overall.yaml").read_text("utf-8"))
+    shared = {"train_neg_sample_args"} | set(overall)
+    assert set(values) - fields <= shared
+    assert not fields & set(overall)
+
+
+def test_plugin_keys_have_their_defaults_in_overall_yaml():
+    overall = yaml.safe_load((property_root() / "overall.yaml").read_text("utf-8"))
+    assert set(config.PluginKeys.model_fields) <= set(overall)
+    assert make().plugin.model_dump().items() >= {"missing_modality": "mean"}.items()
+
+
+@pytest.mark.parametrize("kind", [config.PluginKeys, config.RecBoleKeys])
+def test_each_key_says_what_it_is(kind):
+    for name, field in kind.model_fields.items():
+        assert field.description, name
+
+
+def test_property_files_are_found_and_readable():
+    files = {str(file.relative_to(property_root())) for file in property_root().rglob("*.yaml")}
+    data_sets = ("ml-100k", "baby", "sports", "clothing", "electronics", "microlens", "tiktok")
+    assert {f"dataset/{name}.yaml" for name in data_sets} <= files
+    assert {f"model/{name}.yaml" for name in MODELS} | {"overall.yaml"} <= files
+    for name in data_sets:
+        for model in MODELS:
+            assert make(model, name)["dataset"] == name
+
+
+def test_property_root_is_the_installed_package_or_beside_it(tmp_path, monkeypatch):
+    package = Path(recbole_sigrec.__file__).resolve().parent
+    assert property_root() in (package / "properties", package.parent / "properties")
+    monkeypatch.setattr(config, "__file__", str(tmp_path / "pkg" / "config.py"))
+    with pytest.raises(FileNotFoundError, match="reinstall"):
+        property_root()
+    (tmp_path / "pkg/properties").mkdir(parents=True)
+    (tmp_path / "pkg/properties/overall.yaml").write_text("", "utf-8")
+    assert property_root() == tmp_path / "pkg/properties"
+
+
+class Foreign(MultimodalRecommender):
+    """A user's model with a typed key of its own."""
+
+    class Keys(config.Keys):
+        my_width: int = config.setting("the width", ge=1)
+
+
+class Untyped:
+    """A user's model as RecBole has them, with keys that nobody declares."""
+
+    type = resolve_model("BPR").type
+    input_type = resolve_model("BPR").input_type
+
+
+def test_a_users_model_brings_its_keys():
+    found = make(Foreign, values={"my_width": 3})
+    assert (found["model"], found.model_keys.my_width) == ("Foreign", 3)
+    with pytest.raises(ConfigError, match=r"\[my_width\] = \[0\].*the width"):
+        make(Foreign, values={"my_width": 0})
+    with pytest.raises(ConfigError, match=r"\[my_width\] = \[nothing\]"):
+        make(Foreign)
+    found = make(Untyped, values={"whatever_it_reads": 3})
+    assert (found["whatever_it_reads"], found.model_keys) == (3, None)
+    with pytest.raises(ConfigError, match=r"\[strict_id\].*'strict_ids'"):
+        make(Untyped, values={"strict_id": False})  # nearly ours: a slip
+    with pytest.raises(ConfigError, match=r"\[whatever_it_reads\]"):
+        make("BPR", values={"whatever_it_reads": 3})
+
+
+def test_keys_are_immutable():
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        make().model_keys.knn_k = 5
+
+
+def test_config_can_be_pickled():
+    """Loader workers that are spawned get it so."""
+    found = pickle.loads(pickle.dumps(make(values={"knn_k": 3})))
+    assert (found["knn_k"], found.model_keys.knn_k, found["dataset"]) == (3, 3, "toy")
+
+
+def test_configs_do_not_share_state():
+    first = make("LightGCN", "ml-100k")
+    names = {key: list(values) for key, values in first.parameters.items()}
+    make("SIGRec", "ml-100k", values={"load_col": None})
+    again = make("LightGCN", "ml-100k")
+    assert again.parameters == names
+    assert again["load_col"] == first["load_col"]
