@@ -41,8 +41,15 @@ def _session_folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _test_folder(_session_folder, tmp_path, monkeypatch):
-    """… and for each test, in its own temporary folder."""
+    """… and for each test, in its own temporary folder.
+
+    A run makes the processor flush denormal numbers and may set the threads, for the whole process:
+    undone here, so that no test depends on those before it.
+    """
     monkeypatch.chdir(tmp_path)
+    yield
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(1)
 
 
 @dataclasses.dataclass(frozen=True)

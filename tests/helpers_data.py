@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from recbole_sigrec import Config
 from recbole_sigrec.cli import run_command
@@ -82,7 +83,10 @@ def run_on(folder: Path, *arguments: str) -> int:
     given = {argument.partition("=")[0] for argument in arguments}
     values = {**SMALL, "data_path": folder.parent, "dataset": folder.name}
     small = (f"--{key}={value}" for key, value in values.items() if f"--{key}" not in given)
-    return run_command([*small, *arguments])
+    try:
+        return run_command([*small, *arguments])
+    finally:
+        torch.set_flush_denormal(False)  # run() sets it for the whole process; hypothesis minds
 
 
 def snapshot(folder: Path) -> dict[str, str]:

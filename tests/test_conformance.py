@@ -13,7 +13,9 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_sigrec import load_data_and_model, run
+from recbole_sigrec.errors import DataError
 from recbole_sigrec.registry import MODELS, resolve_model
+from recbole_sigrec.trainer import trainer_class
 
 OURS = list(MODELS)
 LEARNED = [*OURS, "LightGCN", "BPR", "NGCF"]  # by gradient descent, from a random start
@@ -100,12 +102,19 @@ class TestEveryModel:
     def test_saved_and_loaded_scores_are_equal(self, trained, name):
         prepared = trained(name)
         before = all_scores(prepared.model, prepared.dataset.user_num)
-        config, model, dataset, *loaders = load_data_and_model(prepared.trainer.saved_model_file)
+        _, model, dataset, *loaders = load_data_and_model(prepared.trainer.saved_model_file)
         assert model is not prepared.model and type(model) is type(prepared.model)
         assert torch.equal(all_scores(model, dataset.user_num), before)
         assert [len(x.dataset) for x in loaders] == [
             len(x.dataset) for x in (prepared.train, prepared.valid, prepared.test)
         ]
+
+    @pytest.mark.xfail(
+        strict=True, reason="known bug: load_data_and_model parses final strings once more"
+    )
+    def test_a_loaded_config_is_the_saved_one(self, trained, name):
+        prepared = trained(name, epochs=1)
+        config = load_data_and_model(prepared.trainer.saved_model_file)[0]
         changed = {
             key: (value, config[key])
             for key, value in prepared.config.final_config_dict.items()
@@ -317,11 +326,6 @@ class TestEveryLearnedModel:
             assert not torch.equal(all_scores(prepared.model, n_users), best)
 
 
-MODALITY_NAME = pytest.mark.xfail(
-    strict=True, reason="known bug: torch's ModuleDict takes no dots, nor its attributes' names"
-)
-
-
 @pytest.mark.parametrize("name", OURS)
 class TestOurModels:
     @pytest.mark.parametrize("modality", ["image", "text"])
@@ -341,14 +345,7 @@ class TestOurModels:
         difference = all_scores(one.model, n_users) - all_scores(two.model, n_users)
         assert difference.abs().max() > 1e-4
 
-    @pytest.mark.parametrize(
-        "modality",
-        [
-            "audio",
-            "text en",
-            *(pytest.param(n, marks=MODALITY_NAME) for n in ("type", "pop", "keys", "v1.5")),
-        ],
-    )
+    @pytest.mark.parametrize("modality", ["audio", "text en", "0", "weight", "été"])
     def test_any_name_of_a_modality(self, trained, planted, tmp_path, name, modality):
         folder = tmp_path / "other" / planted.folder.name
         shutil.copytree(planted.folder, folder)
@@ -358,6 +355,15 @@ class TestOurModels:
         before = all_scores(prepared.model, prepared.dataset.user_num)
         model = load_data_and_model(prepared.trainer.saved_model_file)[1]
         assert torch.equal(all_scores(model, prepared.dataset.user_num), before)
+
+    @pytest.mark.parametrize("modality", ["type", "pop", "keys", "training", "v1.5"])
+    def test_a_name_that_torch_cannot_take(self, ready, planted, tmp_path, name, modality):
+        folder = tmp_path / "other" / planted.folder.name
+        shutil.copytree(planted.folder, folder)
+        (folder / "image_feat.npy").rename(folder / f"{modality}_feat.npy")
+        with pytest.raises(DataError, match=rf"\[{modality}\] cannot be the name"):
+            ready(name, folder)
+        assert ready(name, folder, modalities=["text"]).model.modalities == ["text"]
 
     def test_each_modality_alone(self, trained, name):
         for modality in ("image", "text"):
@@ -399,8 +405,8 @@ class TestOurModels:
         popular, popular_recall = own_share("Pop")
         share, recall = own_share(name, epochs=40, learning_rate=0.01)
         assert popular < 0.4  # four groups: chance is a quarter or less
-        assert share > 0.8
-        assert recall > 3 * popular_recall
+        assert share > 0.9
+        assert recall > 5 * popular_recall
 
 
 RESUMED = [*OURS, "LightGCN", "BPR"]
@@ -470,16 +476,28 @@ def test_a_run_that_saves_nothing(planted, make_values, tmp_path):
 
 
 def test_a_best_epoch_before_the_break_stays_the_best(run_planted):
-    # A learning rate that ruins the model after the first epochs: the best is in the first half.
+    # A learning rate that ruins the model: the best epoch comes before the last of the first half.
     keys = {"learning_rate": 0.5, "stopping_step": 10, "valid_metric": "NDCG@20"}
     whole = run_planted("SIGRec", epochs=8, **keys)
-    half = run_planted("SIGRec", epochs=whole["best_epoch"] + 1, **keys)
-    assert whole["best_epoch"] < 7
+    half = run_planted("SIGRec", epochs=6, **keys)
+    assert whole["best_epoch"] == half["best_epoch"] < 5
     both = run_planted("SIGRec", epochs=8, resume=last_file(half["checkpoint"]), **keys)
     assert both["best_epoch"] == whole["best_epoch"]
     assert both["test_result"] == whole["test_result"]
     state = torch.load(both["checkpoint"], weights_only=True)
     assert state["epoch"] == whole["best_epoch"]
+
+
+def test_the_best_epoch_is_what_is_tested(run_planted):
+    result = run_planted("SIGRec", epochs=8, learning_rate=0.5, valid_metric="NDCG@20")
+    assert result["best_epoch"] < 7
+    tested = {}
+    for file in (result["checkpoint"], last_file(result["checkpoint"])):
+        config, model, *_, test = load_data_and_model(file)
+        trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, model)
+        tested[file] = dict(trainer.evaluate(test, load_best_model=False))
+    best, last = tested.values()
+    assert best == result["test_result"] != last
 
 
 @pytest.mark.xfail(strict=True, reason="known bug: RecBole's Pop counts the drawn negatives too")
@@ -504,5 +522,5 @@ def test_cold_items_of_the_own_group_come_first(run_planted, planted):
         rank = order.index(int(planted.user_group[user]))
         ranks.append(rank)
         first.append(rank == 0)
-    assert np.mean(ranks) < 0.5  # chance: 1.5
-    assert np.mean(first) > 0.7  # chance: 0.25
+    assert np.mean(ranks) < 0.1  # chance: 1.5
+    assert np.mean(first) > 0.9  # chance: 0.25

@@ -249,6 +249,7 @@ def test_missing_values_of_atomic_files_are_filled(tmp_path):
     ]
     (root / "holes.inter").write_text("\n".join(lines) + "\n", "utf-8")
     items = ["item_id:token\tbrand:token\tgenre:token_seq", "i0\tx\ta b", "i1\t\t", "i2\ty\tb"]
+    items += [f"i{n}\t\t" for n in (3, 4, 5)]
     (root / "holes.item").write_text("\n".join(items) + "\n", "utf-8")
     load_col = {"inter": ["user_id", "item_id", "rating"], "item": ["item_id", "brand", "genre"]}
     dataset = load(root, "BPR", load_col=load_col, normalize_all=False)

@@ -122,19 +122,12 @@ def test_alpha_flattens_popularity():
     assert stats.chisquare(count[[6, 7]], [18_000, 2_000]).pvalue > 0.01  # √81 : √1
 
 
-popularity_of_all_parts = pytest.mark.xfail(
-    strict=True, reason="known bug: popularity is counted, and drawn from, all three parts"
-)
-
-
-@popularity_of_all_parts
 def test_popularity_with_candidates_of_the_training_part():
     keys = {"distribution": "popularity", "candidates": "train"}
     drawn = draw(make(TRAIN, VALID, TEST, **keys).set_phase("train"), np.full(2000, 5), seed=7)
     assert set(drawn) <= {1, 2, 3, 4, 5}
 
 
-@popularity_of_all_parts
 def test_popularity_does_not_look_at_the_test_part():
     # Item 7 is popular in the test part alone: negatives of training must not know.
     train = [(u, 6) for u in range(1, 11)] + [(u, 8) for u in range(11, 21)] + [(21, 7)]
