@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -88,10 +87,11 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]
         raise DataError(f"checkpoint [{path}] does not exist")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except Exception as error:  # torch, zipfile and its unpickler raise many kinds
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
             f"checkpoint [{path}] cannot be read: it is damaged, or not written by recbole_sigrec "
-            f"({str(error).splitlines()[0]})"
+            f"({reason})"
         ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise DataError(f"[{path}] is not a checkpoint of recbole_sigrec")

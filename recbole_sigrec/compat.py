@@ -116,8 +116,26 @@ class NormalizedAdjacency:
         return torch.sparse_coo_tensor(index, values, adjacency.shape).coalesce()
 
 
-ADJACENCY_MODELS = ("LightGCN", "NGCF", "NCL")
-"""RecBole's models that are built with :class:`NormalizedAdjacency`."""
+class CountedPopularity:
+    """Mixin: RecBole's Pop with the count of an item's training pairs.
+
+    The original adds one per batch, however often the item is in it (an indexed assignment does not
+    accumulate), and counts drawn negatives too (``properties/model/Pop.yaml`` draws none).
+    """
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        """Count; the loss is zero."""
+        items = interaction[self.ITEM_ID]
+        self.item_cnt += torch.bincount(items, minlength=self.n_items)[:, None]
+        self.max_cnt = self.item_cnt.max(dim=0).values
+        return torch.zeros((), device=self.device, requires_grad=True)
+
+
+REPAIRS = {
+    **dict.fromkeys(("LightGCN", "NGCF", "NCL"), NormalizedAdjacency),
+    "Pop": CountedPopularity,
+}
+"""RecBole's models that need a repair: name → mixin."""
 
 BROKEN_MODELS = {
     name: "it builds its graph through scipy.sparse.dok_matrix._update, which SciPy 1.13 removed"

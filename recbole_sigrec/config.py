@@ -219,14 +219,23 @@ class Config(RecBoleConfig):
         config_file_list: yaml files.
         config_dict: keys and values.
         command_line: ``--key=value`` strings; ``sys.argv`` is not read.
+        parse_strings: whether string values of ``config_dict`` are parsed; not where they are
+            another config's final values.
 
     Raises:
         ConfigError: an unknown model or key, or a value of the wrong type or range.
     """
 
     def __init__(
-        self, model=None, dataset=None, config_file_list=None, config_dict=None, command_line=()
+        self,
+        model=None,
+        dataset=None,
+        config_file_list=None,
+        config_dict=None,
+        command_line=(),
+        parse_strings=True,
     ):
+        self._parse_strings = parse_strings
         self._command_line = parse_command_line(command_line)
         super().__init__(model, dataset, config_file_list, config_dict)
         self._check_keys()
@@ -247,6 +256,8 @@ class Config(RecBoleConfig):
         return YamlLoader
 
     def _convert_config_dict(self, config_dict):
+        if not self._parse_strings:
+            return dict(config_dict)
         return {k: parse_value(v) if isinstance(v, str) else v for k, v in config_dict.items()}
 
     def _load_config_files(self, file_list):

@@ -204,7 +204,10 @@ def load_data_and_model(model_file: str, **overrides):
         values.pop(key, None)
     if Path(values["data_path"]).name == state["dataset"]:
         values["data_path"] = str(Path(values["data_path"]).parent)
-    config = Config(state["model"], state["dataset"], config_dict={**values, **overrides})
+    if values["train_neg_sample_args"]["distribution"] == "none":
+        values["train_neg_sample_args"] = None  # the form in which RecBole takes it
+    values.update(overrides)
+    config = Config(state["model"], state["dataset"], config_dict=values, parse_strings=False)
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
     loaders = data_preparation(config, dataset)

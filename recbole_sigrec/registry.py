@@ -45,6 +45,6 @@ def resolve_model(name: str) -> type:
             f"{', '.join(sorted(MODELS))}; any model of RecBole's can be named too."
         )
     model = get_model(name)
-    if name in compat.ADJACENCY_MODELS:
-        return type(name, (compat.NormalizedAdjacency, model), {"__doc__": model.__doc__})
+    if name in compat.REPAIRS:
+        return type(name, (compat.REPAIRS[name], model), {"__doc__": model.__doc__})
     return model

@@ -16,9 +16,15 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_sigrec import checkpoint, compat
-from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.errors import ConfigError, DataError, some
 
 _CACHES = ("restore_user_e", "restore_item_e")  # RecBole's models keep evaluation's embeddings here
+
+_LAST_KEYS = {
+    *("model", "dataset", "config", "epoch", "state_dict", "other_parameter", "optimizer"),
+    *("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "best", "history"),
+    "random",
+}  # what a *.last.pth file holds
 
 
 class SafeTrainer:
@@ -69,6 +75,8 @@ class SafeTrainer:
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, **kwargs):
         self._train_data = train_data
         after = kwargs.pop("callback_fn", None)
+        if self.cur_step > self.stopping_step:  # resumed from a run that had stopped early
+            self.epochs = self.start_epoch
 
         def at_epoch_end(epoch, score):
             if self.cur_step == 0:
@@ -170,21 +178,29 @@ class SafeTrainer:
             train_data: the training loader whose shuffling is restored too.
 
         Raises:
-            DataError: the file is not a checkpoint.
-            ConfigError: it is of another model or data set, or holds only a best model.
+            DataError: the file is not a checkpoint, or lacks a part.
+            ConfigError: it is of another model, data set or size, or holds only a best model.
         """
         state = checkpoint.load(resume_file, self.device)
-        for key in ("model", "dataset"):
-            if state[key] != self.config[key]:
-                raise ConfigError(
-                    f"checkpoint [{resume_file}] is of {key} {state[key]}, not {self.config[key]}"
-                )
         if "optimizer" not in state:
             raise ConfigError(
                 f"checkpoint [{resume_file}] holds the best model alone; resume from the "
                 f"*.last.pth file beside it"
             )
-        self._load_model_state(state)
+        missing = sorted(_LAST_KEYS - set(state))
+        if missing:
+            raise DataError(f"checkpoint [{resume_file}] is incomplete: it lacks {some(missing)}")
+        for key in ("model", "dataset"):
+            if state[key] != self.config[key]:
+                raise ConfigError(
+                    f"checkpoint [{resume_file}] is of {key} {state[key]}, not {self.config[key]}"
+                )
+        try:
+            self._load_model_state(state)
+        except (RuntimeError, KeyError) as error:
+            raise ConfigError(
+                f"checkpoint [{resume_file}] does not fit the model of this config: {error}"
+            ) from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch = state["epoch"] + 1
         for key in ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "history"):

@@ -669,16 +669,12 @@ def test_resume_from_the_wrong_checkpoint(trained, refused, tmp_path):
     assert snapshot(best.parent) == before
 
 
-UNCAUGHT = pytest.mark.xfail(strict=True, reason="checkpoint.load lets some of torch's errors out")
-UNCHECKED = pytest.mark.xfail(strict=True, reason="resume_checkpoint does not see what is missing")
-
-
 @pytest.mark.parametrize(
     "content",
     [
-        pytest.param(b"", id="empty", marks=UNCAUGHT),
+        pytest.param(b"", id="empty"),
         pytest.param(b"no checkpoint", id="text"),
-        pytest.param(b"\x80\x02.", id="pickle", marks=UNCAUGHT),
+        pytest.param(b"\x80\x02.", id="pickle"),
         pytest.param(b"PK\x03\x04" + b"\0" * 60, id="zip"),
     ],
 )
@@ -688,7 +684,6 @@ def test_resume_from_a_damaged_file(trained, refused, tmp_path, content):
     refused(trained[0], f"--resume={file}", says=[str(file), "cannot be read", "damaged"])
 
 
-@UNCAUGHT
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_resume_from_a_truncated_checkpoint(trained, refused, tmp_path, share):
     content = trained[2].read_bytes()
@@ -697,7 +692,6 @@ def test_resume_from_a_truncated_checkpoint(trained, refused, tmp_path, share):
     refused(trained[0], f"--resume={file}", says=[str(file), "cannot be read", "damaged"])
 
 
-@UNCHECKED
 @pytest.mark.parametrize("key", ["model", "dataset", "state_dict", "epoch", "random", "best"])
 def test_resume_from_an_incomplete_checkpoint(trained, refused, tmp_path, key):
     state = checkpoint.load(trained[2])
@@ -707,7 +701,6 @@ def test_resume_from_an_incomplete_checkpoint(trained, refused, tmp_path, key):
     refused(trained[0], f"--resume={file}", says=[str(file)])
 
 
-@UNCHECKED
 def test_resume_with_a_model_of_another_size(trained, refused):
     says = [str(trained[2]), "does not fit", "user_embedding"]
     refused(trained[0], f"--resume={trained[2]}", "--embedding_size=5", says=says)

@@ -109,9 +109,6 @@ class TestEveryModel:
             len(x.dataset) for x in (prepared.train, prepared.valid, prepared.test)
         ]
 
-    @pytest.mark.xfail(
-        strict=True, reason="known bug: load_data_and_model parses final strings once more"
-    )
     def test_a_loaded_config_is_the_saved_one(self, trained, name):
         prepared = trained(name, epochs=1)
         config = load_data_and_model(prepared.trainer.saved_model_file)[0]
@@ -456,7 +453,6 @@ class TestResume:
         assert again["best_valid_result"] == done["best_valid_result"]
 
 
-@pytest.mark.xfail(strict=True, reason="known bug: a run that had stopped early trains on")
 def test_a_run_that_stopped_early_stays_stopped(run_planted):
     keys = {"epochs": 60, "stopping_step": 0, "learning_rate": 0.05}
     done = run_planted("BPR", **keys)
@@ -500,7 +496,6 @@ def test_the_best_epoch_is_what_is_tested(run_planted):
     assert best == result["test_result"] != last
 
 
-@pytest.mark.xfail(strict=True, reason="known bug: RecBole's Pop counts the drawn negatives too")
 def test_popularity_is_the_count_of_training_pairs(trained, planted):
     prepared = trained("Pop")
     count = np.bincount([i for _, i in planted.parts[0]], minlength=planted.n_items)

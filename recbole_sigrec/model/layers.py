@@ -12,7 +12,8 @@ def perturb(embeddings: torch.Tensor, strength: float, kind: str = "modulus") ->
     """A noisy view of each embedding.
 
     ``modulus`` (the paper, arXiv 2508.06154; the form is our choice):
-    e' = e + ε‖e‖₂ sign(e) ⊙ n/‖n‖₂ with n ~ U(0, 1)^d, so that the noise follows each embedding's own modulus: ‖e' − e‖ = ε‖e‖.
+    e' = e + ε‖e‖₂ sign(e) ⊙ n/‖n‖₂ with n ~ U(0, 1)^d, so that the noise follows each
+    embedding's own modulus: ‖e' − e‖ = ε‖e‖.
     ``uniform``: SimGCL's (arXiv 2112.08679, Eq. 7) ‖e' − e‖ = ε for every embedding.
     ``none``: e itself. The noise is constant for the gradient.
 
