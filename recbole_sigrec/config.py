@@ -71,6 +71,7 @@ class ItemModality(pydantic.BaseModel):
 
 
 def setting(about: str, **limits) -> Any:
+    """A field of a typed view: what it is, for error messages, and pydantic's limits on it."""
     return pydantic.Field(description=about, **limits)
 
 
