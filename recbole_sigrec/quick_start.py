@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.utils import get_dataloader
 from recbole.sampler import KGSampler, RepeatableSampler
@@ -61,9 +63,33 @@ def run(
     _quiet()
     config = Config(model, dataset, config_file_list, config_dict, command_line)
     check_outputs(config)
-    if config["threads"]:
-        torch.set_num_threads(config["threads"])
-    torch.set_flush_denormal(True)  # gradients below 1e-38 make a CPU step several times slower
+    with machine_settings(config["threads"]):
+        result = _train_and_test(config, saved, started)
+    if config["result_file"]:
+        write_json(result, config["result_file"])
+    logging.getLogger().info("\n" + result_table(result))
+    return result
+
+
+@contextlib.contextmanager
+def machine_settings(threads: int | None):
+    """For the time of a run: the number of CPU threads, and denormal numbers flushed to zero.
+
+    Gradients below 1e-38 make a CPU step several times slower. What was set before is restored.
+    """
+    before = torch.get_num_threads()
+    kept_denormals = float(np.float64(1e-310) * 1.0) != 0.0
+    try:
+        torch.set_num_threads(threads or before)
+        torch.set_flush_denormal(True)
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(not kept_denormals)
+
+
+def _train_and_test(config, saved: bool, started: float) -> dict[str, Any]:
+    """The result of :func:`run` for a config; ``started`` is when its set-up began."""
     init_seed(config["seed"], config["reproducibility"])
     init_logger(config)
     logger = logging.getLogger()
@@ -83,7 +109,7 @@ def run(
     _, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=show)
     test = trainer.evaluate(test_data, load_best_model=saved, show_progress=False)
 
-    result = {
+    return {
         "model": config["model"],
         "dataset": config["dataset"],
         "seed": config["seed"],
@@ -104,10 +130,6 @@ def run(
         "checkpoint": trainer.saved_model_file if saved else None,
         "versions": versions(),
     }
-    if config["result_file"]:
-        write_json(result, config["result_file"])
-    logger.info("\n" + result_table(result))
-    return result
 
 
 def create_dataset(config) -> MultimodalDataset:

@@ -75,8 +75,6 @@ class SafeTrainer:
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, **kwargs):
         self._train_data = train_data
         after = kwargs.pop("callback_fn", None)
-        if self.cur_step > self.stopping_step:  # resumed from a run that had stopped early
-            self.epochs = self.start_epoch
 
         def at_epoch_end(epoch, score):
             if self.cur_step == 0:
@@ -217,6 +215,8 @@ class SafeTrainer:
             train_data.generator.set_state(saved["loader"].cpu())
         if "cuda" in saved and torch.cuda.is_available():
             torch.cuda.set_rng_state_all([s.cpu() for s in saved["cuda"]])
+        if self.cur_step > self.stopping_step:  # it had stopped early: nothing is left to do
+            self.epochs = self.start_epoch
         self.logger.info(f"Resuming from epoch {self.start_epoch} of {resume_file}")
 
     @torch.no_grad()

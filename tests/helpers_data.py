@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from recbole_sigrec import Config
 from recbole_sigrec.cli import run_command
@@ -83,10 +82,7 @@ def run_on(folder: Path, *arguments: str) -> int:
     given = {argument.partition("=")[0] for argument in arguments}
     values = {**SMALL, "data_path": folder.parent, "dataset": folder.name}
     small = (f"--{key}={value}" for key, value in values.items() if f"--{key}" not in given)
-    try:
-        return run_command([*small, *arguments])
-    finally:
-        torch.set_flush_denormal(False)  # run() sets it for the whole process; hypothesis minds
+    return run_command([*small, *arguments])
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pydantic
 import pytest
-import torch
 import yaml
 from helpers_data import SMALL, write_mmrec
 from hypothesis import example, given
@@ -21,12 +20,6 @@ from recbole_sigrec.config import parse_command_line, parse_value, property_root
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.model.base import MultimodalRecommender
 from recbole_sigrec.registry import MODELS, resolve_model
-
-
-@pytest.fixture(autouse=True)
-def _small_numbers():
-    """``run`` has torch flush denormal numbers, in the whole process; hypothesis needs them."""
-    torch.set_flush_denormal(False)
 
 
 def make(model="SIGRec", dataset="toy", files=(), values=None, line=()):

@@ -519,3 +519,21 @@ def test_cold_items_of_the_own_group_come_first(run_planted, planted):
         first.append(rank == 0)
     assert np.mean(ranks) < 0.1  # chance: 1.5
     assert np.mean(first) > 0.9  # chance: 0.25
+
+
+def test_a_run_leaves_the_process_as_it_was(planted, make_values):
+    torch.set_flush_denormal(False)
+    before = torch.get_num_threads()
+    run("BPR", "planted", config_dict=make_values(planted.folder, epochs=1, threads=before + 1))
+    assert torch.get_num_threads() == before
+    assert float(np.float64(1e-310) * 1.0) > 0.0
+
+
+def test_a_second_fit_trains(planted, prepare, make_config):
+    keys = {"epochs": 60, "stopping_step": 0, "learning_rate": 0.05}
+    prepared = prepare(make_config("BPR", planted.folder, **keys))
+    prepared.trainer.fit(prepared.train, prepared.valid)
+    first = len(prepared.trainer.epoch_seconds)
+    assert first < 60
+    prepared.trainer.fit(prepared.train, prepared.valid)
+    assert len(prepared.trainer.epoch_seconds) > first

@@ -31,12 +31,6 @@ TOKENS = st.text(
 )
 
 
-@pytest.fixture(autouse=True)
-def _small_numbers():
-    """``run`` has torch flush denormal numbers, in the whole process; hypothesis needs them."""
-    torch.set_flush_denormal(False)
-
-
 def id_tokens(dataset, field="item_id"):
     """The token of each id; entry 0 is the padding's."""
     return list(dataset.field2id_token[field])
