@@ -113,7 +113,8 @@ class NormalizedAdjacency:
             )
         index = torch.from_numpy(np.stack([adjacency.row, adjacency.col]).astype(np.int64))
         values = torch.from_numpy(adjacency.data)
-        return torch.sparse_coo_tensor(index, values, adjacency.shape).coalesce()
+        coo = torch.sparse_coo_tensor(index, values, adjacency.shape, check_invariants=False)
+        return coo.coalesce()
 
 
 class CountedPopularity:

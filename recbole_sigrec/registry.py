@@ -44,7 +44,10 @@ def resolve_model(name: str) -> type:
             f"unknown model [{name}].{did_you_mean(name, known)} Models of this plugin: "
             f"{', '.join(sorted(MODELS))}; any model of RecBole's can be named too."
         )
-    model = get_model(name)
+    try:
+        model = get_model(name)
+    except ImportError as error:
+        raise ConfigError(f"model [{name}] needs a package that is missing: {error}") from None
     if name in compat.REPAIRS:
         return type(name, (compat.REPAIRS[name], model), {"__doc__": model.__doc__})
     return model

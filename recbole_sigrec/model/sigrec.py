@@ -77,7 +77,7 @@ class SIGRecKeys(Keys):
     anchor_temperature: float = setting("τ of L_anchor", gt=0)
     fuse_temperature: float = setting("τ of L_fuse", gt=0)
     contrastive_warmup: int = setting(
-        "epochs over which the three weights rise linearly from zero", ge=0
+        "epochs over which the three weights rise linearly to their values", ge=0
     )
     reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
     reg_on: Literal["final", "ego"] = setting("L2 of propagated (final) or own (ego) embeddings")
