@@ -11,7 +11,7 @@ from recbole_sigrec.errors import ConfigError, SIGRecError
 USAGE = """\
 recbole-sigrec run [--model NAME] [--dataset NAME] [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
 
-  --model         SIGRec (default), BM3, or any model of RecBole's: LightGCN, BPR, Pop, ItemKNN, …
+  --model         SIGRec (default), BM3, or any general model of RecBole's: LightGCN, BPR, Pop, …
   --dataset       a folder in data_path; default ml-100k, which RecBole bundles
   --config_files  yaml files, separated by spaces
   --KEY=VALUE     any config key, e.g. --data_path=data --learning_rate=1e-3 --result_file=r.json
@@ -52,7 +52,15 @@ def run_command(arguments: list[str]) -> int:
             return 0
         if known.nproc != 1:
             raise ConfigError(f"--nproc={known.nproc}: one process only, for now")
-        from recbole_sigrec.quick_start import run
+        try:
+            from recbole_sigrec.quick_start import run
+        except ModuleNotFoundError as error:
+            if error.name != "recbole":
+                raise
+            raise SIGRecError(
+                "RecBole is not installed; on Python 3.12 and later it is installed on its own: "
+                "pip install --no-deps recbole==1.2.1"
+            ) from None
 
         run(
             model=known.model,

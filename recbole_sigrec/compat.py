@@ -76,8 +76,9 @@ class Collector(RecBoleCollector):
         top = torch.topk(scores_tensor, max(self.topk), dim=-1).indices  # [n_users, k]
         positive_u = positive_u.to(top.device)
         row = torch.arange(n_users, device=top.device)[:, None]
-        hit = torch.isin(row * n_items + top, positive_u * n_items + positive_i.to(top.device))
-        size = torch.bincount(positive_u, minlength=n_users)[:, None]  # positives per user
+        positive = torch.unique(positive_u * n_items + positive_i.to(top.device))
+        hit = torch.isin(row * n_items + top, positive)
+        size = torch.bincount(positive // n_items, minlength=n_users)[:, None]  # positives per user
         self.data_struct.update_tensor("rec.topk", torch.cat([hit.int(), size.int()], dim=1))
 
     def get_data_struct(self):

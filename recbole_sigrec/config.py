@@ -17,14 +17,14 @@ import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
+from recbole.utils import ModelType
 
 from recbole_sigrec import compat
 from recbole_sigrec.errors import ConfigError, did_you_mean
 from recbole_sigrec.registry import resolve_model
 
 RUNTIME_KEYS = {
-    *("model", "dataset", "config_files", "config_file_list", "nproc", "ip", "port", "world_size"),
-    *("group_offset", "offset", "local_rank", "device", "single_spec", "MODEL_TYPE"),
+    *("model", "dataset", "config_files", "config_file_list", "device", "MODEL_TYPE"),
     *("MODEL_INPUT_TYPE", "eval_type", "valid_neg_sample_args", "test_neg_sample_args"),
     *("neg_sampling", "training_neg_sample_num", "data_path", "numerical_features"),
     *("discretization", "preload_weight", "benchmark_filename", "encoding", "config_file"),
@@ -99,6 +99,7 @@ class PluginKeys(Keys):
     threads: int | None = setting("CPU threads of torch; none given: torch's choice", ge=1)
 
 
+LOWER_CASE = pydantic.BeforeValidator(lambda value: str(value).lower())
 ONE_OR_MORE = pydantic.BeforeValidator(lambda value: value if type(value) is list else [value])
 
 
@@ -113,9 +114,9 @@ class RecBoleKeys(Keys):
     checkpoint_dir: str = setting("the folder of the checkpoints", min_length=1)
     epochs: int = setting("at most so many epochs", ge=0)
     train_batch_size: int = setting("training pairs per batch", ge=1)
-    learner: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"] = setting(
-        "the optimizer"
-    )
+    learner: Annotated[
+        Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"], LOWER_CASE
+    ] = setting("the optimizer")
     learning_rate: float = setting("its learning rate", gt=0)
     weight_decay: float = setting("its L2 penalty", ge=0)
     eval_step: int = setting("epochs from one validation to the next (0: none)", ge=0)
@@ -283,9 +284,14 @@ class Config(RecBoleConfig):
         defaults = {**yaml.load(overall, Loader=self.yaml_loader), **self.external_config_dict}
         model = model or defaults["model"]
         dataset = dataset or defaults["dataset"]
-        if isinstance(model, type):
-            return model.__name__, model, str(dataset)
-        return str(model), resolve_model(str(model)), str(dataset)
+        model_class = model if isinstance(model, type) else resolve_model(str(model))
+        name = model_class.__name__ if isinstance(model, type) else str(model)
+        if model_class.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
+            raise ConfigError(
+                f"model [{name}] is of type {model_class.type.name.lower()}; this plugin trains "
+                f"general and traditional recommenders. Run it with RecBole itself"
+            )
+        return name, model_class, str(dataset)
 
     def _load_internal_config_dict(self, model, model_class, dataset):
         super()._load_internal_config_dict(model, model_class, dataset)

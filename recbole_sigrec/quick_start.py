@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.utils import get_dataloader
-from recbole.sampler import KGSampler, RepeatableSampler
-from recbole.utils import ModelType, init_logger, init_seed
+from recbole.sampler import RepeatableSampler
+from recbole.utils import init_logger, init_seed
 from texttable import Texttable
 
 import recbole_sigrec
@@ -67,7 +67,10 @@ def run(
         result = _train_and_test(config, saved, started)
     if config["result_file"]:
         write_json(result, config["result_file"])
-    logging.getLogger().info("\n" + result_table(result))
+    table = "\n" + result_table(result)
+    logging.getLogger().info(table)
+    if not logging.getLogger().isEnabledFor(logging.INFO):
+        print(table)
     return result
 
 
@@ -152,25 +155,22 @@ def data_preparation(config, dataset):
     """
     parts = dataset.build()
     if config["eval_batch_size"] is None:
-        config["eval_batch_size"] = evaluation_batch(dataset.item_num, config["eval_memory_mb"])
+        full = set(config["eval_args"]["mode"].values()) == {"full"}
+        memory = config["eval_memory_mb"]
+        # Sampled evaluation counts pairs, not scores: RecBole's own default there.
+        config["eval_batch_size"] = evaluation_batch(dataset.item_num, memory) if full else 4096
     samplers = _samplers(config, dataset, parts)
     loaders = []
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):
-        extra = ()
-        if phase == "train" and config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
-            arguments = config["train_neg_sample_args"]
-            extra = (KGSampler(dataset, arguments["distribution"], arguments["alpha"]),)
-        loader = get_dataloader(config, phase)
         shuffle = bool(config["shuffle"]) and phase == "train"
-        loaders.append(loader(config, part, sampler, *extra, shuffle=shuffle))
+        loaders.append(get_dataloader(config, phase)(config, part, sampler, shuffle=shuffle))
     return tuple(loaders)
 
 
 def evaluation_batch(n_items: int, memory_mb: int) -> int:
     """Scores per evaluation batch: as many whole users as ``memory_mb`` holds, at least one.
 
-    RecBole's evaluation holds the scores, an integer mask of their shape and their top k, about
-    four times the scores' own four bytes.
+    Evaluation holds the scores, and while they are masked and ranked about three times as much.
     """
     users = max(1, int(memory_mb * 2**20 // (16 * n_items)))
     return users * n_items
@@ -179,7 +179,8 @@ def evaluation_batch(n_items: int, memory_mb: int) -> int:
 def _samplers(config, dataset, parts):
     """One sampler for all phases (RecBole's rule), as (train, valid, test); None where unused."""
     phases = ("train", "valid", "test")
-    arguments = config["train_neg_sample_args"]
+    alpha = config["train_neg_sample_args"]["alpha"]
+    alpha = 1.0 if alpha == "none" else alpha
     base, result = None, []
     for phase in phases:
         distribution = config[f"{phase}_neg_sample_args"]["distribution"]
@@ -190,10 +191,11 @@ def _samplers(config, dataset, parts):
             if base.distribution != distribution:
                 base.set_distribution(distribution)
         elif config["repeatable"]:
-            base = RepeatableSampler(list(phases), dataset, distribution, arguments["alpha"])
+            base = RepeatableSampler(list(phases), dataset, distribution, alpha)
         else:
-            alpha = arguments["alpha"] if arguments["alpha"] != "none" else 1.0
             base = Sampler(list(phases), list(parts), distribution, alpha, config["negative_items"])
+            if phase == "train":
+                base.check_training()
         result.append(base.set_phase(phase))
     return result
 
@@ -251,15 +253,17 @@ def check_outputs(config) -> None:
                 f"config key [{key}] = [{config[key]}]: pickled data sets and loaders are not "
                 f"supported (a pickle file can run code when it is read); remove the key"
             )
-    _check_writable("checkpoint_dir", Path(config["checkpoint_dir"]))
+    _check_writable("config key [checkpoint_dir]", Path(config["checkpoint_dir"]))
+    for folder in ("log", "log_tensorboard"):  # RecBole's, in the working directory
+        _check_writable("the log", Path(folder))
     if config["result_file"]:
         path = Path(config["result_file"])
         if path.is_dir():
             raise ConfigError(f"config key [result_file] = [{path}] is a folder; name a file")
-        _check_writable("result_file", path.parent)
+        _check_writable("config key [result_file]", path.parent)
 
 
-def _check_writable(key: str, folder: Path) -> None:
+def _check_writable(what: str, folder: Path) -> None:
     probe = folder / f".recbole_sigrec-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -267,8 +271,7 @@ def _check_writable(key: str, folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ConfigError(
-            f"config key [{key}]: folder [{folder}] cannot be written ({error.strerror}); "
-            f"name another"
+            f"{what}: folder [{folder}] cannot be written ({error.strerror}); name another"
         ) from None
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from recbole.sampler import Sampler as RecBoleSampler
 
+from recbole_sigrec.errors import DataError, some
+
 
 class Sampler(RecBoleSampler):
     """RecBole's sampler with an exact, vectorised rejection of used items.
@@ -15,27 +17,60 @@ class Sampler(RecBoleSampler):
 
     Args:
         phases, datasets, distribution, alpha: as in RecBole.
-        candidates: ``all`` items, or those with a training interaction (``train``): an item that
-            nobody has used in training is then never pushed down as a negative.
+        candidates: negatives of training are drawn from ``all`` items, or from those with a
+            training interaction (``train``): an item that nobody has used in training is then
+            never pushed down. Evaluation draws from all items in any case.
     """
 
     def __init__(
         self, phases, datasets, distribution="uniform", alpha=1.0, candidates: str = "all"
     ):
-        train = datasets[0]
-        self._train_items = train.inter_feat[train.iid_field].numpy()
+        self._train = datasets[0]
+        self._train_items = self._train.inter_feat[self._train.iid_field].numpy()
         self._pool = np.unique(self._train_items) if candidates == "train" else None
         self._used_keys: dict[str, np.ndarray] = {}
-        super().__init__(phases, datasets, distribution, alpha)
+        self.phase = None
+        try:
+            super().__init__(phases, datasets, distribution, alpha)
+        except ValueError as error:  # a user has used every item
+            raise DataError(f"negative sampling: {error}") from None
+
+    def check_training(self) -> None:
+        """See that every user has an item left to draw in training.
+
+        Raises:
+            DataError: a user has used every candidate.
+        """
+        candidates = np.unique(self._train_items) if self._limited() else range(1, self.item_num)
+        sizes = np.array([len(items) for items in self.set_phase("train").used_ids])
+        full = np.flatnonzero(sizes >= len(candidates))
+        if len(full):
+            tokens = self._train.field2id_token[self._train.uid_field][full]
+            raise DataError(
+                f"negative sampling: user(s) {some(tokens)} have used every item that a negative "
+                f"can be drawn from; set negative_items: all, or leave such users out with "
+                f"user_inter_num_interval"
+            )
+
+    def _limited(self) -> bool:
+        """Whether training draws from the items of the training part alone."""
+        return self._pool is not None or self.distribution == "popularity"
 
     def _uni_sampling(self, sample_num):
-        if self._pool is None:
+        if self._pool is None or self.phase != "train":  # evaluation's candidates are all items
             return np.random.randint(1, self.item_num, sample_num)
         return self._pool[np.random.randint(0, len(self._pool), sample_num)]
 
-    def _get_candidates_list(self):
-        """Popularity is that of training; RecBole counts validation and test items too."""
-        return list(self._train_items)
+    def _build_alias_table(self):
+        """Popularity to the power ``alpha``; of training, where RecBole counts all three parts."""
+        items, count = np.unique(self._train_items, return_counts=True)
+        weight = (count / count.sum()) ** self.alpha
+        self._popular = items, np.cumsum(weight) / weight.sum()
+
+    def _pop_sampling(self, sample_num):
+        items, cumulative = self._popular
+        place = np.searchsorted(cumulative, np.random.random(sample_num), side="right")
+        return items[np.minimum(place, len(items) - 1)]
 
     def _phase_keys(self) -> np.ndarray:
         """Sorted ``user · n_items + item`` of the phase's used pairs."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import json
+import os
 import random
 import time
 from pathlib import Path
@@ -18,6 +21,7 @@ from tqdm import tqdm
 from recbole_sigrec import checkpoint, compat
 from recbole_sigrec.errors import ConfigError, DataError, some
 
+_COUNTER = itertools.count()
 _CACHES = ("restore_user_e", "restore_item_e")  # RecBole's models keep evaluation's embeddings here
 
 _LAST_KEYS = {
@@ -25,6 +29,13 @@ _LAST_KEYS = {
     *("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "best", "history"),
     "random",
 }  # what a *.last.pth file holds
+
+_FREE_KEYS = {
+    *("epochs", "stopping_step", "data_path", "checkpoint_dir", "result_file", "resume", "threads"),
+    *("show_progress", "state", "device", "gpu_id", "use_gpu", "worker", "eval_batch_size"),
+    *("eval_memory_mb", "graph_memory_mb", "log_wandb", "wandb_project", "config_files"),
+    *("metrics", "topk", "loss_decimal_place"),
+}  # what may differ when a run is resumed
 
 
 class SafeTrainer:
@@ -45,12 +56,8 @@ class SafeTrainer:
         super().__init__(config, model)
         self.eval_collector = compat.Collector(config)
         name = f"{config['model']}-{config['dataset']}-{config['seed']}-{get_local_time()}"
-        directory = Path(self.checkpoint_dir)
-        self.saved_model_file = str(directory / f"{name}.pth")
-        for n in range(1, 10_000):  # several runs may start within a second
-            if not Path(self.saved_model_file).exists():
-                break
-            self.saved_model_file = str(directory / f"{name}-{n}.pth")
+        unique = f"{os.getpid()}-{next(_COUNTER)}"  # several runs may start within a second
+        self.saved_model_file = str(Path(self.checkpoint_dir) / f"{name}-{unique}.pth")
         self.best_epoch = -1
         self.history: list[dict] = []
         self.epoch_seconds: list[float] = []
@@ -199,6 +206,7 @@ class SafeTrainer:
             raise ConfigError(
                 f"checkpoint [{resume_file}] does not fit the model of this config: {error}"
             ) from None
+        self._check_same_config(resume_file, json.loads(state["config"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch = state["epoch"] + 1
         for key in ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "history"):
@@ -218,6 +226,19 @@ class SafeTrainer:
         if self.cur_step > self.stopping_step:  # it had stopped early: nothing is left to do
             self.epochs = self.start_epoch
         self.logger.info(f"Resuming from epoch {self.start_epoch} of {resume_file}")
+
+    def _check_same_config(self, resume_file, saved: dict) -> None:
+        """A resumed run is the run that was: another seed would split the data anew."""
+        now = json.loads(checkpoint.config_json(self.config))
+        changed = sorted(key for key in set(saved) | set(now) if saved.get(key) != now.get(key))
+        changed = [key for key in changed if key not in _FREE_KEYS]
+        if changed:
+            key = changed[0]
+            raise ConfigError(
+                f"checkpoint [{resume_file}] was trained with another config: {some(changed)}; "
+                f"[{key}] was [{saved.get(key)}], it is [{now.get(key)}]. Resume with the same "
+                f"values, or train anew"
+            )
 
     @torch.no_grad()
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):

@@ -394,6 +394,10 @@ ATOMIC_FILES = {
         f"{TYPED}\tx_label\na\tb\t0\n",
         ["column [x_label] has no type", "token"],
     ),
+    "a split that would be ignored": (
+        f"{TYPED}\tx_label:float\na\tb\t0\n",
+        ["split column [x_label]", "without types"],
+    ),
     "an unknown type": ("user_id:token\titem_id:tokn\na\tb\n", ["column [item_id:tokn]", "token,"]),
     "empty": ("", ["is empty", "its first line must name the columns"]),
     "a header alone": (f"{TYPED}\n", ["holds no interactions"]),

@@ -13,7 +13,7 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_sigrec import load_data_and_model, run
-from recbole_sigrec.errors import DataError
+from recbole_sigrec.errors import ConfigError, DataError
 from recbole_sigrec.registry import MODELS, resolve_model
 from recbole_sigrec.trainer import trainer_class
 
@@ -537,3 +537,23 @@ def test_a_second_fit_trains(planted, prepare, make_config):
     assert first < 60
     prepared.trainer.fit(prepared.train, prepared.valid)
     assert len(prepared.trainer.epoch_seconds) > first
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seed": 7}, {"learning_rate": 0.5}, {"learner": "sgd"}, {"cl_weight": 0.5}]
+)
+def test_a_run_is_resumed_with_its_own_config(run_planted, changed):
+    done = run_planted("SIGRec", epochs=1)
+    with pytest.raises(ConfigError, match=rf"another config: {next(iter(changed))}"):
+        run_planted("SIGRec", epochs=2, resume=last_file(done["checkpoint"]), **changed)
+
+
+def test_runs_of_one_second_have_files_of_their_own(run_planted):
+    files_ = {run_planted("Pop", epochs=1)["checkpoint"] for _ in range(3)}
+    assert len(files_) == 3
+
+
+@pytest.mark.parametrize("mode", ["uni20", "pop20"])
+def test_sampled_evaluation(run_planted, mode):
+    result = run_planted("SIGRec", epochs=1, eval_args={"mode": mode})
+    assert 0 < result["test_result"]["recall@20"] <= 1

@@ -234,3 +234,12 @@ def test_a_temperature_must_be_positive(temperature):
     anchor, candidates = sample(4, 3, 1)
     with pytest.raises(ValueError, match="temperature"):
         info_nce(anchor, candidates, temperature)
+
+
+def test_half_precision_does_not_overflow():
+    # 4,096 nearly equal embeddings at τ = 0.1: the sum of the exponentials is near 9e7.
+    x = torch.ones(4096, 8) + 0.01 * torch.rand(4096, 8)
+    expected = info_nce(x, x, 0.1)
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert info_nce(x, x, 0.1).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert info_nce(x.half(), x.half(), 0.1).item() == pytest.approx(expected.item(), abs=1e-2)

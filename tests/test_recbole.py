@@ -282,3 +282,11 @@ def test_recboles_models_get_their_config():
     """Our keys and checks stand in no way of RecBole's property files."""
     for name in ("NeuMF", "DMF", "ConvNCF", "SGL", "DGCF", "EASE", "MultiVAE", "ENMF", "SimpleX"):
         assert Config(name, "toy", config_dict=SMALL)["model"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("SASRec", "sequential"), ("KGAT", "knowledge"), ("DeepFM", "context")]
+)
+def test_other_kinds_of_models_are_refused(name, kind):
+    with pytest.raises(ConfigError, match=rf"\[{name}\] is of type {kind}"):
+        Config(name, "ml-100k")

@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from recbole_sigrec.errors import DataError
 from recbole_sigrec.sampler import Sampler
 
 PHASES = ["train", "valid", "test"]
@@ -176,3 +177,21 @@ def test_a_user_who_has_used_every_candidate_is_refused():
     assert set(draw(sampler, np.full(500, 3))) == {2, 3, 4}
     with pytest.raises(ValueError, match="user id 2"):
         draw(sampler, [3, 2, 3])
+
+
+def test_evaluation_draws_from_all_items():
+    # Items 10 and 11 have no training pair; the candidates of training leave them out.
+    sampler = make(TRAIN, VALID, TEST, candidates="train")
+    users = np.full(2000, 5)
+    assert not set(draw(sampler.set_phase("train"), users)) & {7, 8, 9, 10, 11}
+    assert set(draw(sampler.set_phase("test"), users)) >= {7, 8, 9, 10, 11}
+
+
+def test_a_user_with_nothing_left_is_named_before_training():
+    train = [(1, i) for i in (1, 2, 3)] + [(2, 1)]
+    sampler = make(train, candidates="train")
+    for dataset in sampler.datasets:
+        dataset.field2id_token = {"user_id": np.array(["[PAD]", "anna", "ben", "c", "d", "e"])}
+    with pytest.raises(DataError, match=r"anna have used every item"):
+        sampler.check_training()
+    make(train).check_training()  # all items: there is something left

@@ -149,7 +149,7 @@ class Reference:
             return x / np.where(norms > 0, norms, 1)
         if kind == "standard":
             x = (x - x[mask].mean(axis=0)) / x[mask].std(axis=0) / np.sqrt(x.shape[1])
-            x[0] = 0
+            x[~mask] = 0
         return x
 
     def behavior(self):
@@ -549,3 +549,15 @@ def test_same_seed_same_model(build):
     for name, value in one.state_dict().items():
         assert torch.equal(value, two.state_dict()[name])
     assert not torch.equal(one.user_embedding.weight, other.user_embedding.weight)
+
+
+def test_a_constant_dimension_says_nothing():
+    x = torch.full((50, 2), 33.3)
+    x[:, 1] = torch.arange(50.0)
+    mask = torch.ones(50, dtype=torch.bool)
+    mask[[0, 7]] = False
+    x[[0, 7]] = 0.0
+    scaled = scale_features(x, mask, "standard")
+    assert (scaled[:, 0] == 0).all()
+    assert (scaled[[0, 7]] == 0).all()
+    assert scaled[mask][:, 1].square().mean().item() == pytest.approx(0.5, abs=1e-5)

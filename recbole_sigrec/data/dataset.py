@@ -127,6 +127,13 @@ class MultimodalDataset(Dataset):
                     f"type one of {', '.join(kind.value for kind in FeatureType)}, or for none "
                     f"(MMRec's layout)"
                 )
+        if self.config["split_field"] in names:
+            raise DataError(
+                f"{path} has a split column [{self.config['split_field']}], which RecBole would "
+                f"ignore in a file with typed columns. Write the header without types (userID, "
+                f"itemID, {self.config['split_field']}) to have the split respected, or drop the "
+                f"column to have the interactions split by eval_args"
+            )
         for field, key in ((self.uid_field, "USER_ID_FIELD"), (self.iid_field, "ITEM_ID_FIELD")):
             if field not in names:
                 raise DataError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-_BLOCK_ENTRIES = 2**18  # similarities in a block: 1 MB in float32
+_BLOCK_ENTRIES = {"cpu": 2**18}  # similarities in a block: 1 MB in float32 stays in a core's cache
+_BLOCK_ENTRIES_ELSEWHERE = 2**24  # few and large kernels on a GPU
 _SAFE_TEMPERATURE = 1 / 60  # above it exp(1/τ), summed over a batch, is far from float32's limit
 
 
@@ -67,13 +68,16 @@ def info_nce(
         candidates = candidates.unsqueeze(0)
     if weight is None:
         weight = anchor.new_ones(len(anchor))
-    return _InfoNCE.apply(
-        F.normalize(anchor, dim=-1),
-        F.normalize(candidates, dim=-1),
-        temperature,
-        weight.to(anchor.dtype),
-        block,
-    )
+    with torch.autocast(anchor.device.type, enabled=False):  # sums of exponentials overflow float16
+        if anchor.dtype in (torch.float16, torch.bfloat16):
+            anchor, candidates = anchor.float(), candidates.float()
+        return _InfoNCE.apply(
+            F.normalize(anchor, dim=-1),
+            F.normalize(candidates, dim=-1),
+            temperature,
+            weight.to(anchor.dtype),
+            block,
+        )
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -100,7 +104,8 @@ class _InfoNCE(torch.autograd.Function):
         grad_anchor = torch.zeros_like(anchor)
         grad_flat = torch.zeros_like(flat)
         log_total = torch.empty_like(log_positive)
-        block = block or max(32, _BLOCK_ENTRIES // len(flat))
+        entries = _BLOCK_ENTRIES.get(anchor.device.type, _BLOCK_ENTRIES_ELSEWHERE)
+        block = block or max(32, entries // len(flat))
         buffer = anchor.new_empty(min(block, n), len(flat))
         for start in range(0, n, block):
             rows = anchor[start : start + block]

@@ -249,9 +249,11 @@ def scale_features(features: torch.Tensor, mask: torch.Tensor, kind: str) -> tor
     if kind == "unit":
         return F.normalize(features, dim=1)
     if kind == "standard":
-        present = features[mask]
-        deviation = present.std(dim=0, correction=0).clamp_min(1e-8)
-        scaled = (features - present.mean(dim=0)) / deviation / features.shape[1] ** 0.5
-        scaled[0] = 0.0
+        present = features[mask].double()
+        mean, deviation = present.mean(dim=0), present.std(dim=0, correction=0)
+        constant = deviation <= 1e-6 * mean.abs()  # such a dimension says nothing
+        scale = torch.where(constant, 0.0, 1.0 / deviation / features.shape[1] ** 0.5)
+        scaled = ((features - mean) * scale).nan_to_num(0.0, 0.0, 0.0).float()
+        scaled[~mask] = 0.0  # the mean, which is also what a missing item is given
         return scaled
     return features.clone()
