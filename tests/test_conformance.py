@@ -406,7 +406,7 @@ class TestOurModels:
         assert recall > 5 * popular_recall
 
 
-RESUMED = [*OURS, "LightGCN", "BPR"]
+RESUMED = LEARNED
 
 
 @pytest.mark.parametrize("name", RESUMED)
@@ -557,3 +557,11 @@ def test_runs_of_one_second_have_files_of_their_own(run_planted):
 def test_sampled_evaluation(run_planted, mode):
     result = run_planted("SIGRec", epochs=1, eval_args={"mode": mode})
     assert 0 < result["test_result"]["recall@20"] <= 1
+
+
+@pytest.mark.parametrize("name", ["ItemKNN", "Pop"])
+def test_a_model_of_one_pass_resumed_is_the_same(run_planted, name):
+    done = run_planted(name)
+    again = run_planted(name, resume=last_file(done["checkpoint"]))
+    assert again["test_result"] == done["test_result"]
+    assert again["epochs"] == done["epochs"] == 1
