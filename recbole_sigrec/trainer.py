@@ -230,8 +230,8 @@ class SafeTrainer:
     def _check_same_config(self, resume_file, saved: dict) -> None:
         """A resumed run is the run that was: another seed would split the data anew."""
         now = json.loads(checkpoint.config_json(self.config))
-        changed = sorted(key for key in set(saved) | set(now) if saved.get(key) != now.get(key))
-        changed = [key for key in changed if key not in _FREE_KEYS]
+        keys = (set(saved) | set(now)) - _FREE_KEYS
+        changed = sorted(key for key in keys if saved.get(key) != now.get(key))
         if changed:
             key = changed[0]
             raise ConfigError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
-from recbole.utils import FeatureSource, FeatureType, ModelType, set_color
+from recbole.utils import FeatureSource, FeatureType, set_color
 
 from recbole_sigrec import compat
 from recbole_sigrec.data import encoders
@@ -145,8 +145,7 @@ class MultimodalDataset(Dataset):
 
         A random split may then put it in training and test; at the test RecBole masks it as used.
         """
-        ranked = self.config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL)
-        if not ranked or self.config["repeatable"]:
+        if self.config["repeatable"]:
             return
         pairs = self.inter_feat[[self.uid_field, self.iid_field]]
         again = pairs[pairs.duplicated()]
