@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from recbole.evaluator import Collector as RecBoleCollector
 from recbole.utils import FeatureType
 
-from recbole_sigrec.graph.adjacency import bipartite_graph, interaction_matrix
+from recbole_sigrec.gemm import matmul_nt
+from recbole_sigrec.graph import (
+    SparseGraph,
+    bipartite_graph,
+    interaction_matrix,
+    mean_propagation,
+)
+from recbole_sigrec.ranking import top_items
 
 _ALIASES = {
     "bool": np.bool_,
@@ -73,7 +81,7 @@ class Collector(RecBoleCollector):
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
         n_users, n_items = scores_tensor.shape
-        top = torch.topk(scores_tensor, max(self.topk), dim=-1).indices  # [n_users, k]
+        top = top_items(scores_tensor, max(self.topk))  # [n_users, k]
         positive_u = positive_u.to(top.device)
         row = torch.arange(n_users, device=top.device)[:, None]
         positive = torch.unique(positive_u * n_items + positive_i.to(top.device))
@@ -103,19 +111,47 @@ class NormalizedAdjacency:
     removed. The matrix is the same but for RecBole's 1e-7 added to each degree.
     """
 
-    def get_norm_adj_mat(self) -> torch.Tensor:
-        """Sparse COO float32 [n_users + n_items, n_users + n_items]."""
+    def _adjacency(self) -> sp.csr_matrix:
         pairs = self.interaction_matrix.tocoo()
         matrix = interaction_matrix(pairs.row, pairs.col, self.n_users, self.n_items)
-        adjacency = bipartite_graph(matrix).tocoo()
+        adjacency = bipartite_graph(matrix)
         if adjacency.nnz != 2 * matrix.nnz or matrix.nnz == 0:
             raise RuntimeError(
                 f"the adjacency matrix has {adjacency.nnz} entries for {matrix.nnz} training pairs"
             )
+        return adjacency
+
+    def get_norm_adj_mat(self) -> torch.Tensor:
+        """Sparse COO float32 [n_users + n_items, n_users + n_items]."""
+        adjacency = self._adjacency().tocoo()
         index = torch.from_numpy(np.stack([adjacency.row, adjacency.col]).astype(np.int64))
         values = torch.from_numpy(adjacency.data)
         coo = torch.sparse_coo_tensor(index, values, adjacency.shape, check_invariants=False)
         return coo.coalesce()
+
+
+class LightGCNPropagation(NormalizedAdjacency):
+    """Mixin: RecBole's LightGCN on our propagation; the same numbers, in a fraction of the time.
+
+    Parameters, loss and random numbers are RecBole's; only the product with the adjacency matrix,
+    and its backward pass, are done by :func:`~recbole_sigrec.graph.mean_propagation`.
+    """
+
+    def get_norm_adj_mat(self) -> SparseGraph:
+        """[n_users + n_items, n_users + n_items]."""
+        return SparseGraph(self._adjacency())
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Users [n_users, d] and items [n_items, d]."""
+        final = mean_propagation(self.norm_adj_matrix, self.get_ego_embeddings(), self.n_layers)
+        return torch.split(final, [self.n_users, self.n_items])
+
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """Scores of all items for each user: [batch · n_items]."""
+        if self.restore_user_e is None or self.restore_item_e is None:
+            self.restore_user_e, self.restore_item_e = self.forward()
+        users = self.restore_user_e[interaction[self.USER_ID]]
+        return matmul_nt(users, self.restore_item_e).view(-1)
 
 
 class CountedPopularity:
@@ -134,7 +170,8 @@ class CountedPopularity:
 
 
 REPAIRS = {
-    **dict.fromkeys(("LightGCN", "NGCF", "NCL"), NormalizedAdjacency),
+    "LightGCN": LightGCNPropagation,
+    **dict.fromkeys(("NGCF", "NCL"), NormalizedAdjacency),
     "Pop": CountedPopularity,
 }
 """RecBole's models that need a repair: name → mixin."""

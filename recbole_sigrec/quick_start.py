@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.data.utils import get_dataloader
 from recbole.sampler import RepeatableSampler
 from recbole.utils import init_logger, init_seed
 from texttable import Texttable
@@ -28,6 +27,7 @@ import recbole_sigrec
 from recbole_sigrec import checkpoint
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
+from recbole_sigrec.data.loaders import loader_class
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.sampler import Sampler
 from recbole_sigrec.trainer import trainer_class
@@ -163,7 +163,8 @@ def data_preparation(config, dataset):
     loaders = []
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers, strict=True):
         shuffle = bool(config["shuffle"]) and phase == "train"
-        loaders.append(get_dataloader(config, phase)(config, part, sampler, shuffle=shuffle))
+        loader = loader_class(config, phase, sampler)
+        loaders.append(loader(config, part, sampler, shuffle=shuffle))
     return tuple(loaders)
 
 

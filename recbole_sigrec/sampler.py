@@ -72,8 +72,9 @@ class Sampler(RecBoleSampler):
         place = np.searchsorted(cumulative, np.random.random(sample_num), side="right")
         return items[np.minimum(place, len(items) - 1)]
 
-    def _phase_keys(self) -> np.ndarray:
-        """Sorted ``user · n_items + item`` of the phase's used pairs."""
+    @property
+    def used_keys(self) -> np.ndarray:
+        """Sorted distinct ``user · n_items + item`` of the phase's used pairs, int64."""
         if self.phase not in self._used_keys:
             used = self.used_ids
             users = np.repeat(np.arange(len(used)), [len(items) for items in used])
@@ -87,7 +88,7 @@ class Sampler(RecBoleSampler):
         Raises:
             ValueError: a user has used every candidate.
         """
-        keys = self._phase_keys()
+        keys = self.used_keys
         users = np.tile(np.asarray(user_ids), num)
         drawn = self.sampling(len(users))
         open_ = np.arange(len(users))

@@ -11,6 +11,7 @@ import warnings
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch.autograd.function import once_differentiable
 
 
 def interaction_matrix(
@@ -101,7 +102,7 @@ class SparseGraph(torch.nn.Module):
     The backward pass multiplies by Aᵀ: where A is symmetric that is A itself, so no transposed copy
     is held. It is a module so that ``model.to(device)`` moves it; it is not part of a checkpoint.
 
-    Cost: nnz·d multiply-adds for each product; memory: 12 bytes per entry (8 for 32-bit indices),
+    Cost: nnz·d multiply-adds for each product; memory: 8 bytes per entry (12 from 2³¹ entries on),
     twice that where A is not symmetric.
 
     Args:
@@ -124,20 +125,21 @@ class SparseGraph(torch.nn.Module):
         for part, array in (("crow", csr.indptr), ("col", csr.indices), ("val", csr.data)):
             self.register_buffer(f"{name}_{part}", torch.from_numpy(array.copy()), persistent=False)
 
-    def _csr(self, name: str) -> torch.Tensor:
-        parts = [getattr(self, f"{name}_{part}") for part in ("crow", "col", "val")]
-        shape = self.shape if name == "forward" else self.shape[::-1]
-        with warnings.catch_warnings():  # torch calls its CSR format "beta" at the first use
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.sparse_csr_tensor(*parts, size=shape, check_invariants=False)
-
     def matmul(self, dense: torch.Tensor, transposed: bool = False) -> torch.Tensor:
         """A @ dense, or Aᵀ @ dense, outside the autograd graph."""
         name = "forward" if self.symmetric or not transposed else "backward"
-        csr = self._csr(name)
-        if dense.dtype != csr.dtype:  # float64 in gradient checks
-            csr = csr.to(dense.dtype)
-        return csr @ dense.contiguous()
+        crow, col, val = (getattr(self, f"{name}_{part}") for part in ("crow", "col", "val"))
+        val = val.to(dense.dtype)  # float64 in gradient checks
+        dense = dense.contiguous()
+        if dense.device.type == "cpu":
+            # A row of A is a weighted bag of embeddings; torch's kernel for bags gathers whole rows
+            # with vector instructions, three times as fast as its sparse product.
+            return torch.embedding_bag(dense, col, crow, False, 0, False, val, True)[0]
+        with warnings.catch_warnings():  # torch calls its CSR format "beta" at the first use
+            warnings.simplefilter("ignore", UserWarning)
+            shape = (len(crow) - 1, len(dense))
+            csr = torch.sparse_csr_tensor(crow, col, val, size=shape, check_invariants=False)
+        return csr @ dense
 
     def forward(self, dense: torch.Tensor) -> torch.Tensor:
         """A @ dense.
@@ -157,8 +159,30 @@ class _Propagate(torch.autograd.Function):
         return graph.matmul(dense)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         return ctx.graph.matmul(gradient, transposed=True), None
+
+
+class _MeanPropagate(torch.autograd.Function):
+    """(I + A + … + A^L) X / (L + 1) by Horner's rule, X + A (X + A (X + …)): nothing is kept."""
+
+    @staticmethod
+    def forward(ctx, dense, graph, n_layers):
+        ctx.graph, ctx.n_layers = graph, n_layers
+        return _mean_of_powers(dense, graph, n_layers, transposed=False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        return _mean_of_powers(gradient, ctx.graph, ctx.n_layers, transposed=True), None, None
+
+
+def _mean_of_powers(dense, graph, n_layers, transposed):
+    total = dense
+    for _ in range(n_layers):
+        total = graph.matmul(total, transposed).add_(dense)
+    return total.mul_(1 / (n_layers + 1)) if n_layers else total
 
 
 def propagate(graph: SparseGraph, embeddings: torch.Tensor, n_layers: int) -> torch.Tensor:
@@ -176,8 +200,4 @@ def mean_propagation(graph: SparseGraph, embeddings: torch.Tensor, n_layers: int
 
     Shapes: embeddings [n, d] → [n, d].
     """
-    total = embeddings
-    for _ in range(n_layers):
-        embeddings = graph(embeddings)
-        total = total + embeddings
-    return total / (n_layers + 1)
+    return _MeanPropagate.apply(embeddings, graph, n_layers)

@@ -10,6 +10,7 @@ from torch import nn
 
 from recbole_sigrec.config import Keys
 from recbole_sigrec.errors import DataError
+from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph import interaction_matrix
 
 
@@ -85,7 +86,7 @@ class MultimodalRecommender(GeneralRecommender):
     def full_sort_predict(self, interaction):
         """Scores of all items for each user: [batch · n_items], as RecBole expects it."""
         users, items = self._final()
-        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
+        return matmul_nt(users[interaction[self.USER_ID]], items).view(-1)
 
 
 def xavier_embedding(n: int, d: int) -> nn.Embedding:

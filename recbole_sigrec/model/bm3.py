@@ -15,6 +15,7 @@ from recbole.model.loss import EmbLoss
 from torch import nn
 
 from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import SparseGraph, bipartite_graph, mean_propagation
 from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
 from recbole_sigrec.model.losses import cosine_distance
@@ -42,13 +43,13 @@ class BM3(MultimodalRecommender):
         self.user_embedding = xavier_embedding(self.n_users, d)
         self.item_embedding = xavier_embedding(self.n_items, d)
         self.graph = SparseGraph(bipartite_graph(self.interactions))
-        self.predictor = nn.Linear(d, d)
+        self.predictor = Linear(d, d)
         nn.init.xavier_normal_(self.predictor.weight)
         self.raw = nn.ParameterDict()
         self.project = nn.ModuleDict()
         for name, features in self.features.items():
             self.raw[name] = nn.Parameter(features.clone(), requires_grad=keys.train_features)
-            self.project[name] = nn.Linear(features.shape[1], d)
+            self.project[name] = Linear(features.shape[1], d)
             nn.init.xavier_normal_(self.project[name].weight)
             self.register_buffer(f"has_{name}", self.mask[name], persistent=False)
         self.reg_loss = EmbLoss()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_sigrec.gemm import Linear
+
 PERTURBATIONS = ("modulus", "uniform", "none")
 
 
@@ -47,8 +49,8 @@ class Purifier(nn.Module):
 
     def __init__(self, feature_size: int, embedding_size: int):
         super().__init__()
-        self.project = nn.Linear(feature_size, embedding_size)
-        self.gate = nn.Linear(embedding_size, embedding_size)
+        self.project = Linear(feature_size, embedding_size)
+        self.gate = Linear(embedding_size, embedding_size)
 
     def forward(self, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         return ids * torch.sigmoid(self.gate(self.project(features)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-_BLOCK_ENTRIES = {"cpu": 2**18}  # similarities in a block: 1 MB in float32 stays in a core's cache
-_BLOCK_ENTRIES_ELSEWHERE = 2**24  # few and large kernels on a GPU
+from recbole_sigrec.gemm import matmul_nt
+
+_ROWS = 128  # anchors in a block on a CPU: 128 × 2,048 similarities, 1 MB, stay in a core's cache
+_ENTRIES_ON_GPU = 2**24  # similarities in a block: few and large kernels
 _SAFE_TEMPERATURE = 1 / 60  # above it exp(1/τ), summed over a batch, is far from float32's limit
 
 
@@ -51,8 +53,7 @@ def info_nce(
             negatives.
         temperature: τ > 0.
         weight: w [n], non-negative; default 1.
-        block: anchors per block; memory is block·M·n, never n². Default: a block of about 1 MB,
-            which stays in a core's cache.
+        block: anchors per block; memory is block·M·n, never n². Default: 128 on a CPU.
 
     Returns:
         Scalar. Gradients reach anchor and candidates.
@@ -71,71 +72,80 @@ def info_nce(
     with torch.autocast(anchor.device.type, enabled=False):  # sums of exponentials overflow float16
         if anchor.dtype in (torch.float16, torch.bfloat16):
             anchor, candidates = anchor.float(), candidates.float()
-        return _InfoNCE.apply(
-            F.normalize(anchor, dim=-1),
-            F.normalize(candidates, dim=-1),
-            temperature,
-            weight.to(anchor.dtype),
-            block,
-        )
+        weight = weight.to(anchor.dtype)
+        return _InfoNCE.apply(anchor, candidates, temperature, weight, block)
 
 
 class _InfoNCE(torch.autograd.Function):
-    """The loss of :func:`info_nce` for unit vectors; the gradient is formed in the forward pass.
+    """The loss of :func:`info_nce`; the gradient is formed in the forward pass.
 
     With p_amj the softmax over all candidates (weighted by w_j) and q_am that over the positives,
-    ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am). A block of exp(s/τ) is made once, used for the
-    loss and for both gradients, and dropped; the weights w_j go into the small factors of the
-    products, not into the block.
+    ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am). A block of w_j exp(s/τ) is made once, used for
+    the loss and for both gradients, and dropped. Nodes of weight 0 fill the last block, so that the
+    products have few, recurring shapes.
     """
 
     @staticmethod
     def forward(ctx, anchor, candidates, temperature, weight, block):
         n_modalities, n, d = candidates.shape
-        flat = candidates.reshape(-1, d)  # [M·n, d]
-        column_weight = weight.repeat(n_modalities)[:, None]  # [M·n, 1]
-        weighted = flat * column_weight
-        row_scale = (weight / weight.sum())[:, None]  # [n, 1]
-        positive = torch.einsum("ad,mad->am", anchor, candidates) / temperature  # [n, M]
-        log_positive = positive.logsumexp(dim=1)
-        share = (positive - log_positive[:, None]).exp()  # q [n, M]
+        if block is None:
+            n_blocks = -(-n * n * n_modalities // _ENTRIES_ON_GPU)
+            block = _ROWS if anchor.device.type == "cpu" else -(-n // n_blocks)
+        unit, norm = _unit_rows(candidates, block)
+        filled = unit.shape[1]
+        flat = unit.view(-1, d)  # [M·n, d]
+        weight = F.pad(weight, (0, filled - n))
+        log_weight = weight.log().repeat(n_modalities)  # [M·n]
+        share = weight / weight.sum()  # w_a / Σw
 
         with_gradient = any(ctx.needs_input_grad[:2])
-        grad_anchor = torch.zeros_like(anchor)
-        grad_flat = torch.zeros_like(flat)
-        log_total = torch.empty_like(log_positive)
-        entries = _BLOCK_ENTRIES.get(anchor.device.type, _BLOCK_ENTRIES_ELSEWHERE)
-        block = block or max(32, entries // len(flat))
-        buffer = anchor.new_empty(min(block, n), len(flat))
+        grad_anchor = torch.empty_like(anchor)
+        grad_flat = unit.new_zeros(d, len(flat))
+        loss = anchor.new_zeros(())
         for start in range(0, n, block):
-            rows = anchor[start : start + block]
-            e = torch.mm(rows / temperature, flat.T, out=buffer[: len(rows)])
+            stop = min(start + block, n)
+            rows, rows_norm = _unit_rows(anchor[start:stop], block)  # [b, d]
+            own = unit[:, start : start + block]  # the positives, [M, b, d]
+            scale = share[start : start + block]  # [b]
+            e = matmul_nt(rows / temperature, flat, log_weight)  # [b, M·n]
             # |s| ≤ 1, so that exp(s/τ) cannot overflow unless τ is tiny.
-            top = None
-            if temperature < _SAFE_TEMPERATURE:
-                top = e.masked_fill(column_weight.T == 0, -torch.inf).amax(dim=1, keepdim=True)
-                e.clamp_max_(top)  # columns of weight 0
-            e = (e.sub_(top) if top is not None else e).exp_()
-            total = e @ column_weight  # [block, 1]
-            log_total[start : start + block] = total.log().squeeze(1)
-            if top is not None:
-                log_total[start : start + block] += top.squeeze(1)
+            top = e.amax(dim=1) if temperature < _SAFE_TEMPERATURE else None
+            e = (e if top is None else e.sub_(top[:, None])).exp_()
+            total = e.sum(dim=1)
+            log_total = total.log() if top is None else total.log() + top
+            positive = (rows * own).sum(dim=2) / temperature  # [M, b]
+            log_positive = positive.logsumexp(dim=0)
+            loss += (scale * (log_total - log_positive)).sum()
             if with_gradient:
-                scale = row_scale[start : start + block] / (temperature * total)
-                grad_anchor[start : start + block] = (e @ weighted) * scale
-                grad_flat.addmm_(e.T, rows * scale)
+                push = (scale / total / temperature)[:, None]  # [b, 1]
+                pull = (scale / temperature * (positive - log_positive).exp())[..., None]  # q
+                gradient = matmul_nt(e, flat.T).mul_(push) - (pull * own).sum(dim=0)
+                grad_anchor[start:stop] = _through_unit(gradient, rows, rows_norm)[: stop - start]
+                grad_flat += matmul_nt((rows * push).T.contiguous(), e.T)
+                own_gradient = grad_flat.view(d, n_modalities, -1)[..., start : start + block]
+                own_gradient -= (pull * rows).permute(2, 0, 1)
         if with_gradient:
-            pull = (share * row_scale / temperature).T.unsqueeze(2)  # [M, n, 1]
-            grad_anchor -= (pull * candidates).sum(dim=0)
-            grad_candidates = (grad_flat * column_weight).view_as(candidates) - pull * anchor
-            ctx.save_for_backward(grad_anchor, grad_candidates)
-        return (row_scale.squeeze(1) * (log_total - log_positive)).sum()
+            grad_candidates = _through_unit(grad_flat.T.view_as(unit), unit, norm)
+            ctx.save_for_backward(grad_anchor, grad_candidates[:, :n])
+        return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         grad_anchor, grad_candidates = ctx.saved_tensors
         return gradient * grad_anchor, gradient * grad_candidates, None, None, None
+
+
+def _unit_rows(x: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows x/‖x‖, filled with zero rows to a multiple of a number, and ‖x‖ as F.normalize's."""
+    x = F.pad(x, (0, 0, 0, -x.shape[-2] % multiple))
+    norm = x.norm(dim=-1, keepdim=True).clamp_min_(1e-12)
+    return x / norm, norm
+
+
+def _through_unit(gradient: torch.Tensor, unit: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    """The gradient before the normalisation: (g − u (u·g)) / ‖x‖."""
+    return (gradient - unit * (unit * gradient).sum(dim=-1, keepdim=True)) / norm
 
 
 def cosine_distance(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
@@ -108,7 +109,7 @@ class SIGRec(MultimodalRecommender):
                 scaled = scale_features(features, self.mask[name], keys.feature_scale)
                 self.raw[name] = nn.Parameter(scaled, requires_grad=keys.train_features)
                 gated = keys.semantic_init == "gated"
-                self.project[name] = (Purifier if gated else nn.Linear)(scaled.shape[1], d)
+                self.project[name] = (Purifier if gated else Linear)(scaled.shape[1], d)
         self.fusion = build_fusion(keys.fusion, len(self.modalities), d)
         for module in [*self.project.modules(), *self.fusion.modules()]:
             if isinstance(module, nn.Linear):
@@ -159,17 +160,20 @@ class SIGRec(MultimodalRecommender):
         ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
         return mean_propagation(self.behavior_graph, ego, self.keys.n_ui_layers)
 
-    def semantic(self) -> torch.Tensor:
-        """Step 5: h^m of all nodes, [M, n, d]."""
+    def semantic(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Step 5: h^m of users [n_users, M·d] and of items [n_items, M·d], side by side."""
         items = []
         for name in self.modalities:
             h = self._semantic_start(name)  # [n_items, d]
             if name in self.semantic_graph:
                 h = propagate(self.semantic_graph[name], h, self.keys.n_semantic_layers)
             items.append(h)
-        users = self.user_graph(torch.cat(items, dim=1))  # one product for all: [n_users, M·d]
-        users = users.split(self.keys.embedding_size, dim=1)
-        return torch.stack([torch.cat(pair) for pair in zip(users, items, strict=True)])
+        items = torch.cat(items, dim=1)
+        return self.user_graph(items), items
+
+    def _by_modality(self, rows: torch.Tensor) -> torch.Tensor:
+        """[n, M·d] → [M, n, d]."""
+        return rows.view(len(rows), len(self.modalities), -1).transpose(0, 1).contiguous()
 
     def _semantic_start(self, name: str) -> torch.Tensor:
         ids = self.item_embedding.weight
@@ -182,7 +186,7 @@ class SIGRec(MultimodalRecommender):
     def forward(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Steps 4-6: behavior b [n, d], semantic h [M, n, d], fused f [n, d]."""
         behavior = self.behavior()
-        semantic = self.semantic()
+        semantic = self._by_modality(torch.cat(self.semantic()))
         return behavior, semantic, self.fusion(behavior, semantic)
 
     def representations(self):
@@ -194,19 +198,15 @@ class SIGRec(MultimodalRecommender):
     def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
         """Step 11 as its terms, already weighted: (BPR, L_cl, L_anchor, L_fuse, L2)."""
         keys = self.keys
-        n = len(interaction[self.USER_ID])
-        # The rows of the stacked tables that the batch needs are gathered, and fused, once.
-        batch = torch.cat(
-            [
-                interaction[self.USER_ID],
-                interaction[self.ITEM_ID] + self.n_users,
-                interaction[self.NEG_ITEM_ID] + self.n_users,
-            ]
-        )
-        nodes, place = batch.unique(return_inverse=True)
-        users, positives, negatives = place.split(n)
+        # The rows that the batch needs are gathered, and fused, once; users stand before items.
+        user_rows, users = interaction[self.USER_ID].unique(return_inverse=True)
+        pairs = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
+        item_rows, places = pairs.unique(return_inverse=True)
+        positives, negatives = (places + len(user_rows)).chunk(2)
+        nodes = torch.cat([user_rows, item_rows + self.n_users])
         behavior = self.behavior()[nodes]
-        semantic = self.semantic()[:, nodes]
+        of_users, of_items = self.semantic()
+        semantic = self._by_modality(torch.cat([of_users[user_rows], of_items[item_rows]]))
         fused = self.fusion(behavior, semantic)
         final = behavior + fused
         u, i, j = final[users], final[positives], final[negatives]

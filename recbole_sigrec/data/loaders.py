@@ -1,0 +1,95 @@
+"""RecBole's loaders for training and full ranking: the same batches, made from arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+from recbole.data.utils import get_dataloader
+
+
+def loader_class(config, phase: str, sampler) -> type:
+    """RecBole's choice of a loader for a phase, in our form where there is one."""
+    base = get_dataloader(config, phase)
+    if base is TrainDataLoader:
+        return TrainLoader
+    if base is FullSortEvalDataLoader and hasattr(sampler, "used_keys"):
+        return FullSortLoader
+    return base
+
+
+class _ArrayOrder:
+    """Mixin: an epoch's order as one array rather than a list of Python integers.
+
+    The random numbers are drawn as torch's loader draws them, so that batches are RecBole's own.
+    """
+
+    def __iter__(self):
+        if self.num_workers or self.sampler.__class__.__name__ == "DistributedSampler":
+            yield from super().__iter__()
+            return
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # seed of workers
+        if self.shuffle:
+            order = torch.randperm(self.sample_size, generator=self.generator).numpy()
+        else:
+            order = np.arange(self.sample_size)
+        for start in range(0, self.sample_size, self.step):
+            yield self.collate_fn(order[start : start + self.step])
+
+
+class TrainLoader(_ArrayOrder, TrainDataLoader):
+    """RecBole's training loader; see :class:`_ArrayOrder`."""
+
+
+class FullSortLoader(_ArrayOrder, FullSortEvalDataLoader):
+    """RecBole's loader of full ranking, with positives and history as two sorted arrays.
+
+    RecBole keeps a set and two tensors per user and joins them user by user for each batch.
+
+    Attributes:
+        uid_list: int64 [n], the users of the part, ascending.
+        uid2items_num: int64 [n_users], distinct items of each user in the part.
+
+    Memory: 8 bytes per interaction of the part and of the phases before it.
+    """
+
+    def __init__(self, config, dataset, sampler, shuffle=False):
+        self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
+        self.is_sequential = False
+        dataset.sort(by=self.uid_field, ascending=True)  # as RecBole does
+        users = dataset.inter_feat[self.uid_field].numpy()
+        items = dataset.inter_feat[self.iid_field].numpy()
+        n_items = dataset.item_num
+        positive = np.unique(users.astype(np.int64) * n_items + items)
+        self.uid_list = torch.from_numpy(np.unique(users).astype(np.int64))
+        self.uid2items_num = np.bincount(positive // n_items, minlength=dataset.user_num)
+        self._positive = _PerUser(positive, n_items, dataset.user_num)
+        used = np.setdiff1d(sampler.used_keys, positive, assume_unique=True)
+        self._history = _PerUser(used, n_items, dataset.user_num)
+        self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
+        self.sample_size = len(self.user_df)
+        AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
+
+    def collate_fn(self, index):
+        """RecBole's tuple: users, (row, item) of their history, rows and items of positives."""
+        index = np.asarray(index)
+        users = self.uid_list.numpy()[index]
+        return (self.user_df[index], self._history.rows(users), *self._positive.rows(users))
+
+
+class _PerUser:
+    """Items of each user, from sorted keys ``user · n_items + item``."""
+
+    def __init__(self, keys: np.ndarray, n_items: int, n_users: int):
+        self.items = keys % n_items
+        self.start = np.searchsorted(keys, np.arange(n_users + 1) * n_items)
+
+    def rows(self, users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """(place in ``users``, item) of every item of these users: int64 [n], [n]."""
+        first, count = self.start[users], self.start[users + 1] - self.start[users]
+        row = np.repeat(np.arange(len(users)), count)
+        offset = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
+        items = self.items[first[row] + offset]
+        return torch.from_numpy(row), torch.from_numpy(items)

@@ -1,0 +1,78 @@
+"""Dense matrix products at the machine's speed, for all of the plugin.
+
+On a CPU torch multiplies float32 matrices with MKL, which on processors that are not Intel's leaves
+half of their vector units unused. oneDNN, which torch carries too, does not, but torch offers it
+only through the operator that its own compiler calls. It is used here where it is there; elsewhere,
+and on other devices and types, the product is torch's. The two differ in the order of summation.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch.autograd.function import once_differentiable
+
+
+@functools.cache
+def _onednn():
+    """The oneDNN operator, or None where this build of torch lacks it."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        operator = torch.ops.mkldnn._linear_pointwise
+        left, right = torch.ones(2, 3), torch.ones(4, 3)
+        works = torch.equal(operator(left, right, None, "none", [], ""), left @ right.T)
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return operator if works else None
+
+
+def matmul_nt(
+    left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """left @ rightᵀ (+ bias); torch's own product where a gradient is to be recorded.
+
+    oneDNN compiles a kernel for each new combination of shapes (about 1 ms, then kept): for shapes
+    that recur.
+
+    Shapes: left [n, k], right [m, k], bias [m] → [n, m]; either matrix may be a transposed view.
+    """
+    operands = (left, right) if bias is None else (left, right, bias)
+    plain = torch.is_grad_enabled() and any(part.requires_grad for part in operands)
+    plain |= any(part.device.type != "cpu" or part.dtype != torch.float32 for part in operands)
+    operator = None if plain or 0 in left.shape or 0 in right.shape else _onednn()
+    if operator is None:
+        return torch.nn.functional.linear(left, right, bias)
+    return operator(left, right, bias, "none", [], "")
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return matmul_nt(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        return (
+            matmul_nt(gradient, weight.T) if needs_x else None,
+            matmul_nt(gradient.T.contiguous(), x.T) if needs_weight else None,
+            gradient.sum(dim=0) if needs_bias else None,
+        )
+
+
+class Linear(torch.nn.Linear):
+    """torch's linear layer on :func:`matmul_nt`; the same parameters and initialisation.
+
+    Shapes: [..., in_features] → [..., out_features].
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        rows = _Linear.apply(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
+        return rows.view(*x.shape[:-1], self.out_features)
