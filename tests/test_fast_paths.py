@@ -22,7 +22,6 @@ from recbole_sigrec.ranking import top_items
 from recbole_sigrec.registry import MODELS
 from recbole_sigrec.trainer import trainer_class
 
-
 # ---- dense products ------------------------------------------------------------------------------
 
 
