@@ -254,6 +254,8 @@ def check_outputs(config) -> None:
                 f"supported (a pickle file can run code when it is read); remove the key"
             )
     _check_writable("config key [checkpoint_dir]", Path(config["checkpoint_dir"]))
+    if config["graph_cache_dir"]:
+        _check_writable("config key [graph_cache_dir]", Path(config["graph_cache_dir"]))
     for folder in ("log", "log_tensorboard"):  # RecBole's, in the working directory
         _check_writable("the log", Path(folder))
     if config["result_file"]:
