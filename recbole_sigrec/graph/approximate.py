@@ -27,9 +27,9 @@ def approximate_topk(
 
     ``ivf``: an inverted file of 4·√n lists, of which the nearest few are searched. ``hnsw``: a
     navigable small-world graph of 32 links. The effort of the search is raised by half from a low
-    start until the recall on a random sample of rows reaches .96 (our choice), or all is searched; the
-    recall is logged. It counts a found row as right where its similarity is at least that of the
-    exact k-th (less 1e-6), so that one of several equal rows is as good as another.
+    start until the recall on a random sample of rows reaches .96 (our choice), or all is searched;
+    the recall is logged. It counts a found row as right where its similarity is at least that of
+    the exact k-th (less 1e-6), so that one of several equal rows is as good as another.
 
     Args:
         features, k, mask, include_self: as in ``cosine_topk``; masked and zero rows are not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 FORMAT = 1
 """Version of the files and of the graphs' construction; one more wherever either changes."""
@@ -53,20 +54,16 @@ def cached_graph(
     if folder is None:
         return _timed(kind, build)
     path = Path(folder) / f"{kind}-{graph_key(kind, arrays, parameters)}.npz"
-    graph = _read(path)
-    if graph is None:
+    with _locked(path):
+        graph = _read(path)
+        if graph is not None:
+            log.info(f"graph {kind} read from cache {path}")
+            return graph
+        graph = _timed(kind, build)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                graph = _read(path)  # another process may have built it meanwhile
-                if graph is None:
-                    graph = _timed(kind, build)
-                    _write(graph, path)
-                    return graph
+            _write(graph, path)
         except OSError as error:
             log.warning(f"graph cache {path} cannot be written ({error.strerror or error})")
-            return _timed(kind, build) if graph is None else graph
-    log.info(f"graph {kind} read from cache {path}")
     return graph
 
 
@@ -96,6 +93,25 @@ def _add(key, name: str, value) -> None:
         key.update(np.ascontiguousarray(value[start : start + rows]))
 
 
+@contextlib.contextmanager
+def _locked(path: Path):
+    """Hold the lock of a cache file; where the folder cannot be written, go on without."""
+    log, lock = logging.getLogger(), FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info(f"waiting for another process, which is at {path}")
+            lock.acquire()
+    except OSError as error:
+        log.warning(f"graph cache {path} cannot be locked ({error.strerror or error})")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _timed(kind: str, build: Callable[[], sp.csr_matrix]) -> sp.csr_matrix:
     start = time.perf_counter()
     graph = build()
@@ -110,6 +126,8 @@ def _read(path: Path) -> sp.csr_matrix | None:
     try:
         graph = sp.csr_matrix(sp.load_npz(path))  # without pickle
         graph.check_format()
+        if graph.dtype != np.float32 or graph.shape[0] != graph.shape[1]:
+            raise ValueError(f"{graph.dtype} {graph.shape} is no item graph")
         return graph
     except Exception as error:  # numpy, zipfile and scipy raise many kinds
         logging.getLogger().warning(f"graph cache {path} is damaged ({error}); built again")

@@ -86,7 +86,8 @@ def _rank_all(unit: UnitRows, best: _TopK, size: int, include_self: bool, memory
     @functools.lru_cache(maxsize=kept)
     def block(number: int) -> torch.Tensor:
         rows = unit.block(number * size, (number + 1) * size)
-        return torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % GROUP))
+        rest = -len(rows) % GROUP
+        return torch.nn.functional.pad(rows, (0, 0, 0, rest)) if rest else rows
 
     buffer = torch.empty(size * size, device=unit.device)
     tiles = [

@@ -9,8 +9,8 @@ import torch
 class UnitRows:
     """The rows of a feature matrix that can have a cosine, each divided by its norm when read.
 
-    A row is first divided by its largest absolute entry, or its norm may leave float32's range. Rows
-    that ``mask`` leaves out, and zero rows, are left out.
+    A row is first divided by its largest absolute entry, or its norm may leave float32's range.
+    Rows that ``mask`` leaves out, and zero rows, are left out.
 
     Args:
         features: [n, d]: a torch tensor (on any device), a NumPy array or a memory-mapped one; any
