@@ -54,9 +54,10 @@ def same(one, two):
 
 
 def files(folder):
+    """The files of a folder, not of those below (the graph cache) → the hash of their content."""
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in Path(folder).rglob("*")
+        for path in Path(folder).glob("*")
         if path.is_file()
     }
 
