@@ -40,7 +40,8 @@ def cosine_topk(
         mask: bool [n], the rows that take part; default all.
         include_self: whether a row is its own neighbour (of similarity 1).
         memory_mb: memory beside the features and the result, in MiB; at least two blocks of rows
-            (of 32 MiB, or less where n is small) and one tile (of 16 MiB) are needed.
+            (of 32 MiB, or less where n or d is small) and one tile (of 16 MiB) are needed; on CUDA,
+            where tiles are larger, of 512 and 256 MiB.
 
     Returns:
         (indices int64 [n, k], similarities float32 [n, k]) on the CPU, in descending order; where a
