@@ -38,6 +38,7 @@ INSTALL_REQUIRES = [
     "pydantic>=2.6,<3",
     "safetensors>=0.4,<1",
     "tqdm>=4.64,<5",
+    "filelock>=3.12,<5",
     # Imported by RecBole alone.
     "colorama>=0.4.4,<1",
     "colorlog>=4.7.2,<7",
@@ -46,12 +47,13 @@ INSTALL_REQUIRES = [
     "texttable>=1.6.7,<2",
 ]
 
-TEST = ["pytest>=8,<10", "hypothesis>=6.100,<7"]
+FAISS = ["faiss-cpu>=1.8,<2"]
+TEST = ["pytest>=8,<10", "hypothesis>=6.100,<7", *FAISS]
 
 EXTRAS_REQUIRE = {
     "text": ["sentence-transformers>=3,<7"],
     "image": ["timm>=1.0,<2", "pillow>=10"],
-    "faiss": ["faiss-cpu>=1.8,<2"],
+    "faiss": FAISS,
     "tune": ["optuna>=3.5,<6"],
     "test": TEST,
     "dev": [*TEST, "ruff>=0.6,<1", "build>=1.2,<2"],

@@ -92,7 +92,13 @@ class PluginKeys(Keys):
     negative_items: Literal["all", "train"] = setting(
         "negatives are drawn from all items, or from those with a training interaction (train)"
     )
-    graph_memory_mb: int = setting("memory for one block of similarities, MiB", ge=1)
+    graph_memory_mb: int = setting("memory of the exact neighbour search, MiB", ge=1)
+    graph_cache_dir: str | None = setting(
+        "the folder in which item graphs are kept; none given: they are not kept", min_length=1
+    )
+    knn_search: Literal["exact", "ivf", "hnsw"] = setting(
+        "neighbours of the semantic graphs: exact, or approximate by FAISS's ivf or hnsw"
+    )
     eval_memory_mb: int = setting("memory for one block of scores in full ranking, MiB", ge=1)
     result_file: str | None = setting("where the result is written as JSON")
     resume: str | None = setting("a *.last.pth checkpoint to go on from")

@@ -33,8 +33,8 @@ _LAST_KEYS = {
 _FREE_KEYS = {
     *("epochs", "stopping_step", "data_path", "checkpoint_dir", "result_file", "resume", "threads"),
     *("show_progress", "state", "device", "gpu_id", "use_gpu", "worker", "eval_batch_size"),
-    *("eval_memory_mb", "graph_memory_mb", "log_wandb", "wandb_project", "config_files"),
-    *("metrics", "topk", "loss_decimal_place"),
+    *("eval_memory_mb", "graph_memory_mb", "graph_cache_dir", "log_wandb", "wandb_project"),
+    *("config_files", "metrics", "topk", "loss_decimal_place"),
 }  # what may differ when a run is resumed
 
 

@@ -86,11 +86,13 @@ def run_on(folder: Path, *arguments: str) -> int:
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """Every file below a folder but logs → the hash of its content."""
+    """Every file below a folder but logs and cached graphs → the hash of its content."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.relative_to(folder).parts[0].startswith("log")
+        if path.is_file()
+        and not path.relative_to(folder).parts[0].startswith("log")
+        and path.parent.name != "graphs"
     }
 
 

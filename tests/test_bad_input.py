@@ -628,6 +628,8 @@ def test_unwritable_outputs(folder, refused, tmp_path):
     says = ["[checkpoint_dir]", str(tmp_path / "file"), "cannot be written", "name another"]
     refused(folder, f"--checkpoint_dir={tmp_path / 'file'}", says=says)
     refused(folder, f"--checkpoint_dir={tmp_path / 'file' / 'below'}", says=says)
+    says = ["[graph_cache_dir]", str(tmp_path / "file"), "cannot be written", "name another"]
+    refused(folder, f"--graph_cache_dir={tmp_path / 'file'}", says=says)
     says = ["[result_file]", str(tmp_path / "file"), "cannot be written", "name another"]
     refused(folder, f"--result_file={tmp_path / 'file' / 'r.json'}", says=says)
     says = ["[result_file]", str(tmp_path / "folder"), "is a folder", "name a file"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
@@ -14,6 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_sigrec import load_data_and_model, run
 from recbole_sigrec.errors import ConfigError, DataError
+from recbole_sigrec.quick_start import paused_collection
 from recbole_sigrec.registry import MODELS, resolve_model
 from recbole_sigrec.trainer import trainer_class
 
@@ -52,9 +54,10 @@ def same(one, two):
 
 
 def files(folder):
+    """The files of a folder, not of those below (the graph cache) → the hash of their content."""
     return {
         path: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in Path(folder).rglob("*")
+        for path in Path(folder).glob("*")
         if path.is_file()
     }
 
@@ -546,6 +549,19 @@ def test_a_run_is_resumed_with_its_own_config(run_planted, changed):
     done = run_planted("SIGRec", epochs=1)
     with pytest.raises(ConfigError, match=rf"another config: {next(iter(changed))}"):
         run_planted("SIGRec", epochs=2, resume=last_file(done["checkpoint"]), **changed)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_paused_and_restored(enabled):
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(KeyError), paused_collection():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_runs_of_one_second_have_files_of_their_own(run_planted):

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from recbole_sigrec import checkpoint
 from recbole_sigrec.data import encoders
+from recbole_sigrec.data import features as features_module
 from recbole_sigrec.data.features import align, find_modalities, impute, read_features, read_ids
 from recbole_sigrec.data.interactions import read_split_interactions
 from recbole_sigrec.errors import DataError
@@ -203,6 +204,33 @@ def test_impute(values, mask, how):
     expected = values[mask].mean(axis=0) if how == "mean" else np.zeros(3)
     for row in np.flatnonzero(~mask)[1:]:
         np.testing.assert_allclose(filled[row], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_impute_in_place():
+    values = np.array([[0, 0], [1, 2], [0, 0], [3, 4]], dtype=np.float32)
+    mask = np.array([False, True, False, True])
+    filled = impute(values, mask, "mean", out=values)
+    assert filled is values
+    np.testing.assert_array_equal(values, [[0, 0], [1, 2], [2, 3], [3, 4]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64"])
+def test_a_npy_file_is_read_in_blocks_through_a_map(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr(features_module, "_BLOCK", 6)  # two rows
+    path = tmp_path / "a_feat.npy"
+    matrix = np.arange(21).reshape(7, 3).astype(dtype)
+    np.save(path, matrix)
+    array = read_features(path)
+    assert isinstance(array, np.memmap) and not array.flags.writeable
+    rows = np.array(list("gfedcba"))
+    aligned = align(array, rows, np.array(["[PAD]", *"abcdefg"]), rows, "x").features
+    assert aligned.dtype == np.float32 and not isinstance(aligned, np.memmap)
+    np.testing.assert_array_equal(aligned, np.vstack([np.zeros(3), matrix[::-1]]))
+    if dtype != "int64":
+        matrix[[1, 6], 2] = np.nan
+        np.save(path, matrix)
+        with pytest.raises(DataError, match=r"row\(s\) 1, 6 "):
+            read_features(path)
 
 
 def test_align_is_strict_about_both_sides():

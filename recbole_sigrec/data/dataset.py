@@ -202,7 +202,8 @@ class MultimodalDataset(Dataset):
         for name in wanted if wanted is not None else available:
             check_name(name)
             modality = self._read(name, files.get(name), columns.get(name))
-            features = impute(modality.features, modality.mask, self.config["missing_modality"])
+            features, how = modality.features, self.config["missing_modality"]
+            features = impute(features, modality.mask, how, out=features)
             self.modality_features[name] = torch.from_numpy(features)
             self.modality_mask[name] = torch.from_numpy(modality.mask)
             n, total = int(modality.mask.sum()), self.item_num - 1

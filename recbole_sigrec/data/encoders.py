@@ -1,4 +1,7 @@
-"""Built-in encoders: item columns to modality features, with nothing to download."""
+"""Built-in encoders: item columns to modality features, with nothing to download.
+
+scikit-learn is imported where it is used: most runs use no encoder, and it is slow to import.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import MultiLabelBinarizer
 
 from recbole_sigrec.data.interactions import header
 from recbole_sigrec.errors import DataError, did_you_mean
@@ -67,6 +67,9 @@ def tfidf(columns: list[list[str]], dimension: int, seed: int = 0) -> np.ndarray
     Raises:
         DataError: the columns hold no word.
     """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     texts = [" ".join(parts) for parts in zip(*columns, strict=True)]
     try:
         matrix = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
@@ -89,6 +92,8 @@ def multi_hot(columns: list[list[str]], separator: str = " ") -> np.ndarray:
     Raises:
         DataError: the columns hold no value.
     """
+    from sklearn.preprocessing import MultiLabelBinarizer
+
     labels = [
         [f"{n}={value}" for n, part in enumerate(parts) for value in part.split(separator) if value]
         for parts in zip(*columns, strict=True)

@@ -14,6 +14,7 @@ from recbole_sigrec.errors import DataError, did_you_mean, some
 
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors")
 ID_SUFFIXES = (".txt", ".csv", ".npy")
+_BLOCK = 2**22  # numbers checked or copied at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +68,10 @@ def find_modalities(folder: Path) -> dict[str, Path]:
 
 
 def read_features(path: Path) -> np.ndarray:
-    """Read a feature matrix: float32 [rows, d].
+    """Open a feature matrix: [rows, d], of the file's numeric type, every number finite in float32.
 
-    ``.npy``, ``.npz`` with one array (or one named ``features``), or ``.safetensors`` likewise;
-    never unpickled. A float16 or integer matrix is widened.
+    ``.npy``, memory-mapped and so not held in memory; ``.npz`` with one array (or one named
+    ``features``), or ``.safetensors`` likewise; never unpickled. :func:`align` makes it float32.
 
     Raises:
         DataError: the file is unreadable, truncated or holds objects, or is not a matrix of finite
@@ -78,7 +79,7 @@ def read_features(path: Path) -> np.ndarray:
     """
     try:
         if path.suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
+            array = _map(path)
         elif path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 array = _only(path, {name: arrays[name] for name in arrays.files})
@@ -98,14 +99,28 @@ def read_features(path: Path) -> np.ndarray:
             f"{path} holds an array of shape {array.shape} and type {array.dtype}; expected one "
             f"row of numbers per item, [rows, dimension]"
         )
-    array = array.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    finite = [np.isfinite(array[rows].astype(np.float32)).all(axis=1) for rows in _blocks(array)]
+    bad = np.flatnonzero(~np.concatenate(finite))
     if len(bad):
         raise DataError(
             f"{path} has NaN or infinite values in row(s) {some(bad)} (counted from 0); set such a "
             f"row to zero to mark the item as having no such modality"
         )
     return array
+
+
+def _map(path: Path) -> np.ndarray:
+    """A ``.npy`` file, memory-mapped where there is something to map."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:  # an empty array, or an error that is told better without a map
+        return np.load(path, allow_pickle=False)
+
+
+def _blocks(array: np.ndarray) -> list[slice]:
+    """Slices of consecutive rows, of about 16 MB in float32."""
+    step = max(1, _BLOCK // array.shape[1])
+    return [slice(start, start + step) for start in range(0, len(array), step)]
 
 
 def _only(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -210,7 +225,7 @@ def align(
     """Put feature rows in the order of RecBole's item ids, by token.
 
     Args:
-        features: float32 [rows, d].
+        features: [rows, d] of any numeric type, memory-mapped or not; it is read in row blocks.
         rows: the item token of each row, [rows].
         id2token: RecBole's token of each item id, [n_items]; entry 0 is [PAD].
         all_tokens: item tokens before filtering; a row of a filtered-out item is no mistake.
@@ -243,21 +258,28 @@ def align(
             )
     aligned = np.zeros((len(id2token), features.shape[1]), dtype=np.float32)
     found = position >= 0
-    aligned[found] = features[position[found]]
+    for block in _blocks(aligned):
+        aligned[block][found[block]] = features[position[block][found[block]]]
     mask = aligned.any(axis=1)
     if not mask.any():
         raise DataError(f"{source}: no row belongs to an item of the data set")
     return Modality(aligned, mask, int((~mask & found).sum()), source)
 
 
-def impute(features: np.ndarray, mask: np.ndarray, how: str) -> np.ndarray:
+def impute(
+    features: np.ndarray, mask: np.ndarray, how: str, out: np.ndarray | None = None
+) -> np.ndarray:
     """Fill the rows of items without the modality: ``mean`` of the others, or ``zero``.
 
-    The padding row 0 stays zero.
+    The padding row 0 stays zero. The result is a new array, or ``out``, which may be ``features``.
 
     Shapes: features [n_items, d], mask [n_items] → [n_items, d].
     """
-    filled = features.copy()
-    filled[~mask] = features[mask].mean(axis=0) if how == "mean" else 0.0
+    filled = np.empty_like(features) if out is None else out
+    if filled is not features:
+        filled[:] = features
+    if not mask[1:].all():
+        mean = how == "mean"
+        filled[~mask] = features.mean(axis=0, where=mask[:, None]) if mean else 0.0
     filled[0] = 0.0
     return filled

@@ -9,12 +9,18 @@ from recbole_sigrec.graph.adjacency import (
     normalize,
     propagate,
 )
+from recbole_sigrec.graph.approximate import approximate_topk
+from recbole_sigrec.graph.build import collaborative_graph, semantic_graph
+from recbole_sigrec.graph.cache import cached_graph
 from recbole_sigrec.graph.collaborative import collaborative_topk
 from recbole_sigrec.graph.knn import cosine_topk, knn_graph
 
 __all__ = [
     "SparseGraph",
+    "approximate_topk",
     "bipartite_graph",
+    "cached_graph",
+    "collaborative_graph",
     "collaborative_topk",
     "cosine_topk",
     "infuse",
@@ -23,4 +29,5 @@ __all__ = [
     "mean_propagation",
     "normalize",
     "propagate",
+    "semantic_graph",
 ]

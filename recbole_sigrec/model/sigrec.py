@@ -32,12 +32,12 @@ from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
-    collaborative_topk,
+    collaborative_graph,
     infuse,
-    knn_graph,
     mean_propagation,
     normalize,
     propagate,
+    semantic_graph,
 )
 from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
@@ -123,24 +123,10 @@ class SIGRec(MultimodalRecommender):
             return {}
         collaborative = None
         if keys.collab_weight > 0:
-            collaborative = normalize(
-                collaborative_topk(
-                    self.interactions, keys.collab_knn_k, keys.collab_measure, keys.knn_symmetric
-                )
-            )
+            collaborative = normalize(collaborative_graph(config, self.interactions))
         graphs = {}
         for name, features in self.features.items():
-            graph = normalize(
-                knn_graph(
-                    features,
-                    keys.knn_k,
-                    self.mask[name],
-                    include_self=keys.knn_self,
-                    weight=keys.knn_weight,
-                    symmetric=keys.knn_symmetric,
-                    memory_mb=config["graph_memory_mb"],
-                )
-            )
+            graph = normalize(semantic_graph(config, features, self.mask[name]))
             if collaborative is not None:
                 graph = infuse(graph, collaborative, keys.collab_weight)
             graphs[name] = SparseGraph(graph)

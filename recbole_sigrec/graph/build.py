@@ -1,0 +1,62 @@
+"""A model's item graphs, by its config: built, or read from the cache; before normalisation."""
+
+from __future__ import annotations
+
+import scipy.sparse as sp
+import torch
+
+from recbole_sigrec.graph.cache import cached_graph
+from recbole_sigrec.graph.collaborative import collaborative_topk
+from recbole_sigrec.graph.knn import knn_graph
+
+
+def semantic_graph(config, features: torch.Tensor, mask: torch.Tensor) -> sp.csr_matrix:
+    """The k-NN graph of one modality; see :func:`knn_graph`.
+
+    Args:
+        config: with ``knn_k, knn_self, knn_weight, knn_symmetric, knn_search, graph_memory_mb`` and
+            ``graph_cache_dir``.
+        features: float32 [n_items, d_m].
+        mask: bool [n_items], which items have the modality.
+
+    Returns:
+        float32 CSR [n_items, n_items].
+    """
+    parameters = {
+        "k": config["knn_k"],
+        "include_self": config["knn_self"],
+        "weight": config["knn_weight"],
+        "symmetric": config["knn_symmetric"],
+        "method": config["knn_search"],
+    }
+    return cached_graph(
+        config["graph_cache_dir"],
+        "semantic",
+        {"features": features, "mask": mask},
+        parameters,
+        lambda: knn_graph(features, mask=mask, memory_mb=config["graph_memory_mb"], **parameters),
+    )
+
+
+def collaborative_graph(config, interactions: sp.csr_matrix) -> sp.csr_matrix:
+    """The collaborative top-k graph; see :func:`collaborative_topk`.
+
+    Args:
+        config: with ``collab_knn_k, collab_measure, knn_symmetric`` and ``graph_cache_dir``.
+        interactions: binary R [n_users, n_items] of the training interactions.
+
+    Returns:
+        float32 CSR [n_items, n_items].
+    """
+    parameters = {
+        "k": config["collab_knn_k"],
+        "measure": config["collab_measure"],
+        "symmetric": config["knn_symmetric"],
+    }
+    return cached_graph(
+        config["graph_cache_dir"],
+        "collaborative",
+        {"interactions": interactions},
+        parameters,
+        lambda: collaborative_topk(interactions, **parameters),
+    )
