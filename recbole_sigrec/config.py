@@ -92,7 +92,7 @@ class PluginKeys(Keys):
     negative_items: Literal["all", "train"] = setting(
         "negatives are drawn from all items, or from those with a training interaction (train)"
     )
-    graph_memory_mb: int = setting("memory for one block of similarities, MiB", ge=1)
+    graph_memory_mb: int = setting("memory for blocks of similarities or co-occurrences, MiB", ge=1)
     eval_memory_mb: int = setting("memory for one block of scores in full ranking, MiB", ge=1)
     result_file: str | None = setting("where the result is written as JSON")
     resume: str | None = setting("a *.last.pth checkpoint to go on from")

@@ -59,6 +59,9 @@ class SIGRecKeys(Keys):
     collab_measure: Literal["cosine", "jaccard", "count", "random_walk"] = setting(
         "edge weight of the collaborative graph"
     )
+    collab_max_history: int | None = setting(
+        "users with more items are left out of the collaborative graph; none given: nobody", ge=1
+    )
     semantic_init: Literal["id", "gated", "projected"] = setting(
         "what is propagated: item embeddings, gated by the features, or projected features"
     )
@@ -124,7 +127,12 @@ class SIGRec(MultimodalRecommender):
         if keys.collab_weight > 0:
             collaborative = normalize(
                 collaborative_topk(
-                    self.interactions, keys.collab_knn_k, keys.collab_measure, keys.knn_symmetric
+                    self.interactions,
+                    keys.collab_knn_k,
+                    keys.collab_measure,
+                    keys.knn_symmetric,
+                    memory_mb=config["graph_memory_mb"],
+                    max_history=keys.collab_max_history,
                 )
             )
         graphs = {}
