@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from recbole_sigrec.used_items import sorted_distinct
+
 POPULARITY, ACTIVITY = 0.8, 0.5  # exponents of the two power laws
 FAVOURED = 0.7  # share of the draws that come from the user's favourite cluster
 
@@ -58,7 +60,7 @@ def powerlaw(
         low[free], high[free] = 0.0, mass[-1]
         place = np.searchsorted(mass, low + rng.random(len(users)) * (high - low), side="right") - 1
         items = name[np.minimum(place, n_items - 1)]
-        pairs = np.union1d(pairs, users * n_items + items)
+        pairs = sorted_distinct(np.concatenate([pairs, users * n_items + items]))
         users = users[:0]
         if len(pairs) == n_interactions:
             centres = rng.standard_normal((n_clusters, d), dtype=np.float32)
