@@ -92,7 +92,7 @@ class PluginKeys(Keys):
     negative_items: Literal["all", "train"] = setting(
         "negatives are drawn from all items, or from those with a training interaction (train)"
     )
-    graph_memory_mb: int = setting("memory of the exact neighbour search, MiB", ge=1)
+    graph_memory_mb: int = setting("memory for blocks of similarities or co-occurrences, MiB", ge=1)
     graph_cache_dir: str | None = setting(
         "the folder in which item graphs are kept; none given: they are not kept", min_length=1
     )

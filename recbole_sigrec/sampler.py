@@ -7,6 +7,7 @@ import torch
 from recbole.sampler import Sampler as RecBoleSampler
 
 from recbole_sigrec.errors import DataError, some
+from recbole_sigrec.user_items import UserItems
 
 
 class Sampler(RecBoleSampler):
@@ -28,7 +29,6 @@ class Sampler(RecBoleSampler):
         self._train = datasets[0]
         self._train_items = self._train.inter_feat[self._train.iid_field].numpy()
         self._pool = np.unique(self._train_items) if candidates == "train" else None
-        self._used_keys: dict[str, np.ndarray] = {}
         self.phase = None
         try:
             super().__init__(phases, datasets, distribution, alpha)
@@ -42,8 +42,7 @@ class Sampler(RecBoleSampler):
             DataError: a user has used every candidate.
         """
         candidates = np.unique(self._train_items) if self._limited() else range(1, self.item_num)
-        sizes = np.array([len(items) for items in self.set_phase("train").used_ids])
-        full = np.flatnonzero(sizes >= len(candidates))
+        full = np.flatnonzero(self.set_phase("train").used_ids.sizes >= len(candidates))
         if len(full):
             tokens = self._train.field2id_token[self._train.uid_field][full]
             raise DataError(
@@ -72,15 +71,29 @@ class Sampler(RecBoleSampler):
         place = np.searchsorted(cumulative, np.random.random(sample_num), side="right")
         return items[np.minimum(place, len(items) - 1)]
 
+    def get_used_ids(self) -> dict[str, UserItems]:
+        """For each phase the items used in it or an earlier one.
+
+        Raises:
+            ValueError: a user has used every item.
+        """
+        result, keys = {}, np.empty(0, dtype=np.int64)
+        for phase, dataset in zip(self.phases, self.datasets, strict=True):
+            users, items = (dataset.inter_feat[f].numpy() for f in (self.uid_field, self.iid_field))
+            keys = np.concatenate([keys, users.astype(np.int64) * self.item_num + items])
+            result[phase] = UserItems(keys, self.user_num, self.item_num)
+            keys = result[phase].keys
+        if (result[self.phases[-1]].sizes + 1 == self.item_num).any():  # [PAD] is an item
+            raise ValueError(
+                "some users have used all items, so that no negative can be drawn for them; leave "
+                "such users out with user_inter_num_interval"
+            )
+        return result
+
     @property
     def used_keys(self) -> np.ndarray:
         """Sorted distinct ``user · n_items + item`` of the phase's used pairs, int64."""
-        if self.phase not in self._used_keys:
-            used = self.used_ids
-            users = np.repeat(np.arange(len(used)), [len(items) for items in used])
-            items = np.fromiter((i for s in used for i in s), dtype=np.int64, count=len(users))
-            self._used_keys[self.phase] = np.sort(users * self.item_num + items)
-        return self._used_keys[self.phase]
+        return self.used_ids.keys
 
     def sample_by_user_ids(self, user_ids, item_ids, num):
         """``num`` unused items per user: int64 [len(user_ids) · num], users repeating fastest.
@@ -88,15 +101,11 @@ class Sampler(RecBoleSampler):
         Raises:
             ValueError: a user has used every candidate.
         """
-        keys = self.used_keys
         users = np.tile(np.asarray(user_ids), num)
         drawn = self.sampling(len(users))
         open_ = np.arange(len(users))
         for _ in range(10_000):
-            wanted = users[open_] * self.item_num + drawn[open_]
-            place = np.searchsorted(keys, wanted)
-            used = keys[np.minimum(place, len(keys) - 1)] == wanted
-            open_ = open_[used]
+            open_ = open_[self.used_ids.contains(users[open_], drawn[open_])]
             if len(open_) == 0:
                 return torch.from_numpy(drawn.astype(np.int64))
             drawn[open_] = self.sampling(len(open_))

@@ -515,6 +515,7 @@ ARGUMENTS = {
     "--model_defaults={SIGRec: {knn_k: 3}}": ["unknown config key [model_defaults]"],
     # values of the wrong type or range
     "--collab_weight=2": ["[collab_weight] = [2]", "less than or equal to 1", "α"],
+    "--collab_max_history=0": ["[collab_max_history] = [0]", "users with more items"],
     "--collab_weight=.nan": ["[collab_weight] = [nan]", "finite"],
     "--cl_weight=.inf": ["[cl_weight] = [inf]", "finite"],
     "--cl_temperature=0": ["[cl_temperature] = [0]", "greater than 0", "τ"],

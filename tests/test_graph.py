@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from fractions import Fraction
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -21,7 +25,9 @@ from recbole_sigrec.graph import (
     normalize,
     propagate,
 )
-from recbole_sigrec.graph.collaborative import MEASURES
+from recbole_sigrec.graph.collaborative import MEASURES, _block_bounds
+
+ONE_ROW = 1e-9  # memory_mb so small that each block is one row
 
 # ---- references -----------------------------------------------------------------------------
 
@@ -100,13 +106,110 @@ def test_collaborative_has_no_diagonal(measure):
     assert graph[3].nnz == 0 and graph[:, 3].nnz == 0
 
 
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("measure", MEASURES)
-def test_collaborative_blocks_agree_exactly(measure):
+def test_collaborative_blocks_and_threads_agree_exactly(measure, threads):
     interactions = random_interactions(np.random.default_rng(7))
-    whole = collaborative_topk(interactions, 3, measure)
-    for block in (1, 2, 5, 16, 17):
-        blocks = collaborative_topk(interactions, 3, measure, block=block)
-        assert (blocks != whole).nnz == 0 and blocks.nnz == whole.nnz
+    whole = collaborative_topk(interactions, 3, measure, threads=1)
+    for memory_mb in (ONE_ROW, 0.001, 0.005, 512):
+        blocks = collaborative_topk(interactions, 3, measure, memory_mb=memory_mb, threads=threads)
+        for part in ("indptr", "indices", "data"):
+            np.testing.assert_array_equal(getattr(blocks, part), getattr(whole, part))
+
+
+@given(
+    st.lists(st.floats(0, 50), max_size=30).map(np.array),
+    st.floats(0, 100),
+)
+def test_blocks_are_as_long_as_the_limit_allows(sizes, limit):
+    bounds = _block_bounds(sizes, limit)
+    assert bounds[0] == 0 and bounds[-1] == len(sizes)
+    for start, stop in pairwise(bounds):
+        assert stop == start + 1 or sizes[start:stop].sum() <= limit + 1e-9
+        assert stop == len(sizes) or sizes[start : stop + 1].sum() > limit - 1e-9
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_collaborative_memory_is_bounded(threads):
+    # No two users share an item, so that all of a row are tied: the worst case.
+    n_users, history = 4, 500
+    items = np.arange(n_users * history)
+    interactions = interaction_matrix(items // history, items, n_users, len(items))
+
+    def peak(memory_mb):
+        tracemalloc.start()
+        collaborative_topk(interactions, 3, memory_mb=memory_mb, threads=threads)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak / 2**20
+
+    besides = peak(0.1)
+    assert peak(10) < besides + 10
+    if threads == 1:  # how far the blocks of several overlap in time is chance
+        assert peak(10) > besides + 5
+        assert peak(512) > besides + 20
+
+
+def exact_order(interactions, row, measure):
+    """The other items that share a user with ``row``, best first, by exact fractions."""
+    users = [set(np.flatnonzero(column)) for column in interactions.T]
+
+    def measured(j):
+        both = len(users[row] & users[j])
+        if measure == "cosine":  # its square
+            return Fraction(both * both, len(users[row]) * len(users[j]))
+        return Fraction(both, len(users[row] | users[j])) if measure == "jaccard" else both
+
+    others = [j for j in range(len(users)) if j != row and users[row] & users[j]]
+    return sorted(others, key=lambda j: (-measured(j), j))
+
+
+@given(
+    hnp.arrays(bool, st.tuples(st.integers(1, 40), st.integers(1, 9))),
+    st.integers(1, 4),
+    st.sampled_from(["cosine", "jaccard", "count"]),
+    st.sampled_from([ONE_ROW, 512]),
+)
+def test_the_chosen_items_are_those_of_exact_arithmetic(dense, k, measure, memory_mb):
+    graph = collaborative_topk(
+        sp.csr_matrix(dense, dtype=np.float32), k, measure, symmetric=False, memory_mb=memory_mb
+    )
+    for row in range(dense.shape[1]):
+        assert sorted(graph[row].indices) == sorted(exact_order(dense, row, measure)[:k])
+    assert (graph.data <= (np.inf if measure == "count" else 1.0)).all()
+
+
+def test_equal_cosines_are_ties():
+    # 2/√(4n) = 3/√(9n), which rounding may tell apart: the smaller id is chosen, whichever it is.
+    for n in range(3, 40):
+        users = [range(n), [0, 1, 50, 51], [0, 1, 2, *range(60, 66)]]
+        for order in ([0, 1, 2], [0, 2, 1]):
+            interactions = np.zeros((70, 3), dtype=np.float32)
+            for item, who in enumerate(order):
+                interactions[users[who], item] = 1.0
+            graph = collaborative_topk(sp.csr_matrix(interactions), 1, symmetric=False)
+            assert graph[0].indices.tolist() == [1]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("limit", [1, 4, 100, None])
+def test_users_with_a_long_history_are_left_out(measure, limit, caplog):
+    interactions = random_interactions(np.random.default_rng(8), share=0.3)
+    degree = np.diff(interactions.indptr)
+    kept = interactions.toarray()
+    kept[degree > (limit or np.inf)] = 0.0
+    graph = collaborative_topk(interactions, 100, measure, max_history=limit).toarray()
+    expected = dense_collaborative(sp.csr_matrix(kept), measure)
+    if measure == "random_walk":  # the others are symmetric anyway
+        expected = np.maximum(expected, expected.T)
+    np.testing.assert_allclose(graph, expected, rtol=1e-6)
+    if limit in (1, 4):
+        gone = degree[degree > limit]
+        assert 0 < len(gone) < len(degree)
+        assert f"{len(gone)} user(s) with more than {limit} items" in caplog.text
+        assert f"{gone.sum()} of {degree.sum()} training interactions" in caplog.text
+    else:
+        assert not caplog.text
 
 
 def test_ties_go_to_the_smaller_item():

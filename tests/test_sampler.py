@@ -9,10 +9,13 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.sampler import Sampler as RecBoleSampler
 from scipy import stats
 
 from recbole_sigrec.errors import DataError
 from recbole_sigrec.sampler import Sampler
+from recbole_sigrec.user_items import UserItems
 
 PHASES = ["train", "valid", "test"]
 
@@ -164,6 +167,54 @@ def test_phases_do_not_disturb_each_other():
     assert set(draw(train, np.full(3000, 1))) == {4, 5, 6, 7, 8, 9, 10, 11}
     with pytest.raises(ValueError, match="Phase"):
         base.set_phase("holdout")
+
+
+@given(pairs, pairs, pairs)
+def test_used_items_read_as_recboles_array_of_sets(train, valid, test):
+    parts = [part(sorted(pairs), 6, 12) for pairs in (train, valid, test)]
+    everything = train | valid | test
+    assume(all(len({i for v, i in everything if v == u}) < 11 for u in range(1, 6)))
+    ours, theirs = Sampler(PHASES, parts), RecBoleSampler(PHASES, parts)
+    users = np.arange(6)
+    for phase in PHASES:
+        mine, sets = ours.set_phase(phase).used_ids, theirs.set_phase(phase).used_ids
+        assert len(mine) == len(sets) and list(mine) == list(sets)
+        assert list(mine[users[::-1]]) == list(sets[users[::-1]]) and mine[-1] == sets[-1]
+        assert mine.sizes.tolist() == [len(items) for items in sets]
+        grid = [grid.ravel() for grid in np.meshgrid(users, np.arange(12))]
+        assert mine.contains(*grid).tolist() == [i in sets[u] for u, i in zip(*grid)]
+        keys = sorted(12 * u + i for u in users for i in sets[u])
+        assert ours.set_phase(phase).used_keys.tolist() == keys
+
+
+def test_used_items_of_nobody():
+    used = UserItems(np.empty(0, dtype=np.int64), 3, 5)
+    assert list(used) == [set()] * 3 and used[None] == set()
+    assert not used.contains(np.array([1, 2]), np.array([0, 4])).any()
+    with pytest.raises(IndexError):
+        used[3]
+
+
+@pytest.mark.parametrize("phase", ["valid", "test"])
+def test_recboles_loader_of_full_ranking_reads_used_items(prepare, make_config, planted, phase):
+    prepared = prepare(make_config("SIGRec", planted.folder))
+    parts = [getattr(prepared, name).dataset for name in PHASES]
+    batches = []
+    for kind in (Sampler, RecBoleSampler):
+        sampler = kind(PHASES, parts).set_phase(phase)
+        loader = FullSortEvalDataLoader(prepared.config, parts[PHASES.index(phase)], sampler)
+        batches.append([as_pairs(batch) for batch in loader])
+    assert batches[0] == batches[1] and batches[0][0]["history"]
+
+
+def as_pairs(batch):
+    """A batch of full ranking as plain sorted pairs of (row, item)."""
+    users, history, *positive = batch
+    return {
+        "users": users["user_id"].tolist(),
+        "history": sorted(zip(*(part.tolist() for part in history))),
+        "positive": sorted(zip(*(part.tolist() for part in positive))),
+    }
 
 
 def test_a_user_who_has_used_everything_is_refused():

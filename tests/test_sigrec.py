@@ -368,6 +368,17 @@ def test_collab_weight_mixes_the_two_graphs(build):
         assert (semantic != collaborative).nnz > 0
 
 
+@pytest.mark.parametrize("limit", [5, None])
+def test_collab_max_history_leaves_users_out_of_the_item_graph_alone(build, limit):
+    model = build(collab_weight=1.0, collab_max_history=limit).model
+    assert model.interactions.sum(axis=1).max() > 5
+    expected = normalize(collaborative_topk(model.interactions, 10, max_history=limit))
+    every = normalize(collaborative_topk(model.interactions, 10))
+    assert ((expected != every).nnz > 0) == (limit is not None)
+    np.testing.assert_array_equal(dense(model.semantic_graph["image"]), expected.toarray())
+    assert model.behavior_graph.nnz == 2 * model.interactions.nnz
+
+
 @pytest.mark.parametrize("key, term", [("cl", 1), ("anchor", 2), ("fuse", 3), ("reg", 4)])
 def test_a_weight_of_zero_switches_its_term_off(build, key, term):
     batch = batch_with_repetitions()

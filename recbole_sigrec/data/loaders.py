@@ -9,6 +9,8 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
+from recbole_sigrec.user_items import UserItems
+
 
 def loader_class(config, phase: str, sampler) -> type:
     """RecBole's choice of a loader for a phase, in our form where there is one."""
@@ -62,12 +64,12 @@ class FullSortLoader(_ArrayOrder, FullSortEvalDataLoader):
         users = dataset.inter_feat[self.uid_field].numpy()
         items = dataset.inter_feat[self.iid_field].numpy()
         n_items = dataset.item_num
-        positive = np.unique(users.astype(np.int64) * n_items + items)
-        self.uid_list = torch.from_numpy(np.unique(users).astype(np.int64))
-        self.uid2items_num = np.bincount(positive // n_items, minlength=dataset.user_num)
-        self._positive = _PerUser(positive, n_items, dataset.user_num)
-        used = np.setdiff1d(sampler.used_keys, positive, assume_unique=True)
-        self._history = _PerUser(used, n_items, dataset.user_num)
+        keys = users.astype(np.int64) * n_items + items
+        self._positive = UserItems(keys, dataset.user_num, n_items)
+        used = np.setdiff1d(sampler.used_keys, self._positive.keys, assume_unique=True)
+        self._history = UserItems(used, dataset.user_num, n_items)
+        self.uid2items_num = self._positive.sizes
+        self.uid_list = torch.from_numpy(np.flatnonzero(self.uid2items_num))
         self.user_df = dataset.join(Interaction({self.uid_field: self.uid_list}))
         self.sample_size = len(self.user_df)
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
@@ -77,19 +79,3 @@ class FullSortLoader(_ArrayOrder, FullSortEvalDataLoader):
         index = np.asarray(index)
         users = self.uid_list.numpy()[index]
         return (self.user_df[index], self._history.rows(users), *self._positive.rows(users))
-
-
-class _PerUser:
-    """Items of each user, from sorted keys ``user · n_items + item``."""
-
-    def __init__(self, keys: np.ndarray, n_items: int, n_users: int):
-        self.items = keys % n_items
-        self.start = np.searchsorted(keys, np.arange(n_users + 1) * n_items)
-
-    def rows(self, users: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """(place in ``users``, item) of every item of these users: int64 [n], [n]."""
-        first, count = self.start[users], self.start[users + 1] - self.start[users]
-        row = np.repeat(np.arange(len(users)), count)
-        offset = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
-        items = self.items[first[row] + offset]
-        return torch.from_numpy(row), torch.from_numpy(items)

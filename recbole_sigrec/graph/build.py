@@ -42,7 +42,8 @@ def collaborative_graph(config, interactions: sp.csr_matrix) -> sp.csr_matrix:
     """The collaborative top-k graph; see :func:`collaborative_topk`.
 
     Args:
-        config: with ``collab_knn_k, collab_measure, knn_symmetric`` and ``graph_cache_dir``.
+        config: with ``collab_knn_k, collab_measure, collab_max_history, knn_symmetric,
+            graph_memory_mb`` and ``graph_cache_dir``.
         interactions: binary R [n_users, n_items] of the training interactions.
 
     Returns:
@@ -52,11 +53,13 @@ def collaborative_graph(config, interactions: sp.csr_matrix) -> sp.csr_matrix:
         "k": config["collab_knn_k"],
         "measure": config["collab_measure"],
         "symmetric": config["knn_symmetric"],
+        "max_history": config["collab_max_history"],
     }
+    memory_mb = config["graph_memory_mb"]
     return cached_graph(
         config["graph_cache_dir"],
         "collaborative",
         {"interactions": interactions},
         parameters,
-        lambda: collaborative_topk(interactions, **parameters),
+        lambda: collaborative_topk(interactions, memory_mb=memory_mb, **parameters),
     )

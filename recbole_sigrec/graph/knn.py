@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from tqdm import tqdm
 
+from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph.approximate import approximate_topk
 from recbole_sigrec.graph.unit_rows import UnitRows
 
@@ -90,7 +91,6 @@ def _rank_all(unit: UnitRows, best: _TopK, size: int, include_self: bool, memory
         rest = -len(rows) % GROUP
         return torch.nn.functional.pad(rows, (0, 0, 0, rest)) if rest else rows
 
-    buffer = torch.empty(size * size, device=unit.device)
     tiles = [
         (i, j)
         for first in range(0, n_blocks, panel)
@@ -99,8 +99,7 @@ def _rank_all(unit: UnitRows, best: _TopK, size: int, include_self: bool, memory
     ]
     for i, j in tqdm(tiles, "semantic graph", unit=" tiles", delay=2, leave=False, disable=None):
         right, left = block(j), block(i)
-        tile = buffer[: len(left) * len(right)].view(len(left), len(right))
-        torch.mm(left, right.T, out=tile)
+        tile = matmul_nt(left, right)
         if i == j and not include_self:
             tile.fill_diagonal_(-torch.inf)
         if j == n_blocks - 1:  # padded up to whole groups

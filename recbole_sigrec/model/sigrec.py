@@ -60,6 +60,9 @@ class SIGRecKeys(Keys):
     collab_measure: Literal["cosine", "jaccard", "count", "random_walk"] = setting(
         "edge weight of the collaborative graph"
     )
+    collab_max_history: int | None = setting(
+        "users with more items are left out of the collaborative graph; none given: nobody", ge=1
+    )
     semantic_init: Literal["id", "gated", "projected"] = setting(
         "what is propagated: item embeddings, gated by the features, or projected features"
     )

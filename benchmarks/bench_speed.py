@@ -1,0 +1,23 @@
+"""The cases under pytest-benchmark; benchmarks/run.py calls it."""
+
+import os
+
+import cases
+import pytest
+
+DATASETS = os.environ.get("BENCHMARK_DATASETS", "ml-100k").split(",")
+ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))
+ALL = [("machine", *case) for case in cases.machine_cases()]
+for dataset in DATASETS:
+    ALL += [(dataset, *case) for case in cases.data_cases(dataset)]
+
+
+@pytest.mark.parametrize("case", ALL, ids=[" | ".join(case[:3]) for case in ALL])
+def test_speed(benchmark, case, tmp_path_factory, monkeypatch):
+    dataset, group, name, prepare = case
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    cases.set_machine()
+    step = prepare()
+    benchmark.extra_info.update(dataset=dataset, group=group, name=name)
+    short = "negatives" in group or "InfoNCE" in group
+    benchmark.pedantic(step, rounds=ROUNDS, iterations=20 if short else 1, warmup_rounds=1)

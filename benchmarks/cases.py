@@ -1,0 +1,264 @@
+"""What is measured: ours, RecBole's own parts, and the dense way, on the same data.
+
+A case is a group, a name, and a function that prepares it and returns what is to be timed. The
+first case of a group is the one that the others are compared with.
+"""
+
+import functools
+import logging
+import os
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
+from recbole.evaluator import Collector
+from recbole.model.general_recommender import LightGCN
+from recbole.sampler import Sampler as RecBoleSampler
+from recbole.trainer import Trainer
+
+from recbole_sigrec import Config, compat
+from recbole_sigrec.gemm import matmul_nt
+from recbole_sigrec.graph import collaborative_topk, interaction_matrix, knn_graph
+from recbole_sigrec.model.losses import info_nce
+from recbole_sigrec.quick_start import build_model, create_dataset, data_preparation
+from recbole_sigrec.trainer import trainer_class
+
+DATA_PATH = os.environ.get("BENCHMARK_DATA_PATH", "dataset")
+THREADS = int(os.environ.get("BENCHMARK_THREADS", "1"))
+K, D, BATCH, TEMPERATURE = 10, 64, 2048, 0.2
+
+RecBoleLightGCN = type("LightGCN", (compat.NormalizedAdjacency, LightGCN), {})
+"""RecBole's own LightGCN; without the repair of its adjacency it does not run on current SciPy."""
+
+
+def set_machine():
+    """Threads and denormal numbers as a run sets them; no log."""
+    torch.set_num_threads(THREADS)
+    torch.set_flush_denormal(True)
+    logging.disable(logging.INFO)
+    compat.numpy_aliases()
+
+
+def config(dataset, model="LightGCN", **values):
+    values = {"data_path": DATA_PATH, "show_progress": False, "graph_cache_dir": None, **values}
+    return Config(model, dataset, config_dict=values)
+
+
+@functools.cache
+def prepared(dataset, model="LightGCN", **values):
+    """Config, data set and loaders of a model."""
+    settings = config(dataset, model, **values)
+    data = create_dataset(settings)
+    return settings, data, *data_preparation(settings, data)
+
+
+@functools.cache
+def training_matrix(dataset):
+    _, data, train, *_ = prepared(dataset)
+    pairs = (train.dataset.inter_feat[f].numpy() for f in (data.uid_field, data.iid_field))
+    return interaction_matrix(*pairs, data.user_num, data.item_num)
+
+
+# ---- sampling and loading ------------------------------------------------------------------------
+
+
+def loading(dataset):
+    return lambda: create_dataset(config(dataset))
+
+
+def sampling(dataset, cls, distribution):
+    _, data, train, valid, test = prepared(dataset)
+    parts = [loader.dataset for loader in (train, valid, test)]
+    sampler = cls(["train", "valid", "test"], parts, distribution).set_phase("train")
+    users = train.dataset.inter_feat[data.uid_field].numpy()[:BATCH]
+    items = train.dataset.inter_feat[data.iid_field].numpy()[:BATCH]
+    sampler.sample_by_user_ids(users, items, 1)  # our sampler sorts the used pairs at its first use
+    return lambda: sampler.sample_by_user_ids(users, items, 1)
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+def epoch(dataset, model):
+    """An epoch after the warm-up of the contrastive terms."""
+    settings, _, train, *_ = prepared(dataset, model)
+    trainer = trainer_class(settings["MODEL_TYPE"], model)(settings, build_model(settings, train))
+    return functools.partial(trainer._train_epoch, train, 30)
+
+
+def recbole_epoch(dataset):
+    """RecBole's own LightGCN, trainer, loader and sampler."""
+    settings, _, train, valid, test = prepared(dataset)
+    model = RecBoleLightGCN(settings, train.dataset)
+    parts = [loader.dataset for loader in (train, valid, test)]
+    sampler = RecBoleSampler(["train", "valid", "test"], parts, "uniform").set_phase("train")
+    loader = TrainDataLoader(settings, train.dataset, sampler, shuffle=True)
+    return functools.partial(Trainer(settings, model)._train_epoch, loader, 30)
+
+
+# ---- evaluation ----------------------------------------------------------------------------------
+
+
+def evaluation(dataset):
+    settings, _, train, valid, _ = prepared(dataset)
+    model = build_model(settings, train)
+    trainer = trainer_class(settings["MODEL_TYPE"], settings["model"])(settings, model)
+    return functools.partial(_evaluate, trainer, valid)
+
+
+def recbole_evaluation(dataset, batch):
+    """RecBole's own trainer, loader and collector; ``batch`` scores, as it counts them."""
+    settings, _, train, valid, _ = prepared(dataset, eval_batch_size=batch)
+    trainer = Trainer(settings, RecBoleLightGCN(settings, train.dataset))
+    trainer.eval_collector = Collector(settings)
+    loader = FullSortEvalDataLoader(settings, valid._dataset, valid._sampler)
+    return functools.partial(_evaluate, trainer, loader)
+
+
+def _evaluate(trainer, loader):
+    trainer.model.restore_user_e = trainer.model.restore_item_e = None
+    return trainer.evaluate(loader, load_best_model=False)
+
+
+# ---- graphs --------------------------------------------------------------------------------------
+
+
+def collaborative(dataset):
+    matrix = training_matrix(dataset)
+    return lambda: collaborative_topk(matrix, K)
+
+
+def dense_collaborative(dataset):
+    """RᵀR as a dense n × n matrix, and its top k."""
+    matrix = training_matrix(dataset)
+
+    def build():
+        counts = torch.from_numpy((matrix.T @ matrix).toarray())
+        degree = counts.diagonal().clone().clamp_min(1)
+        counts.fill_diagonal_(0)
+        return (counts / (degree[:, None] * degree).sqrt()).topk(K)
+
+    return build
+
+
+def widest(dataset):
+    """The features of the modality with the most dimensions."""
+    return max(prepared(dataset)[1].modality_features.values(), key=lambda x: x.shape[1])
+
+
+def semantic(dataset):
+    features = widest(dataset)
+    return lambda: knn_graph(features, K, symmetric=False)
+
+
+def dense_semantic(dataset):
+    """The field's way: the n × n similarities, and their top k."""
+    features = widest(dataset)
+
+    def build():
+        unit = torch.nn.functional.normalize(features)
+        return (unit @ unit.T).topk(K + 1)
+
+    return build
+
+
+def faiss_flat(dataset):
+    import faiss
+
+    faiss.omp_set_num_threads(THREADS)
+    features = widest(dataset)
+
+    def build():
+        unit = torch.nn.functional.normalize(features).numpy()
+        index = faiss.IndexFlatIP(unit.shape[1])
+        index.add(unit)
+        return index.search(unit, K + 1)
+
+    return build
+
+
+# ---- losses and limits ---------------------------------------------------------------------------
+
+
+def _pair():
+    generator = torch.Generator().manual_seed(0)
+    draw = functools.partial(torch.randn, BATCH, D, generator=generator, requires_grad=True)
+    return draw(), draw()
+
+
+def blockwise_info_nce():
+    one, two = _pair()
+    return lambda: info_nce(one, two, TEMPERATURE).backward()
+
+
+def dense_info_nce():
+    """torch's cross entropy of the whole matrix of similarities."""
+    one, two = _pair()
+
+    def step():
+        unit = [torch.nn.functional.normalize(x) for x in (one, two)]
+        logits = unit[0] @ unit[1].T / TEMPERATURE
+        torch.nn.functional.cross_entropy(logits, torch.arange(BATCH)).backward()
+
+    return step
+
+
+def torch_product():
+    one, two = torch.randn(BATCH, BATCH), torch.randn(BATCH, BATCH)
+    return lambda: one @ two.T
+
+
+def our_product():
+    one, two = torch.randn(BATCH, BATCH), torch.randn(BATCH, BATCH)
+    return lambda: matmul_nt(one, two)
+
+
+COPIED = 2**28  # bytes, far beyond the caches
+
+
+def copy():
+    source = np.ones(COPIED // 8)
+    target = np.empty_like(source)
+    return lambda: np.copyto(target, source)
+
+
+def machine_cases():
+    """Cases that need no data set: (group, name, prepare)."""
+    return [
+        ("matrix product, 2048 x 2048 x 2048", "torch", torch_product),
+        ("matrix product, 2048 x 2048 x 2048", "gemm.matmul_nt", our_product),
+        ("copy of 256 MiB", "numpy", copy),
+        ("InfoNCE, 2048 x 2048 x 64, loss and gradient", "dense, torch", dense_info_nce),
+        ("InfoNCE, 2048 x 2048 x 64, loss and gradient", "ours", blockwise_info_nce),
+    ]
+
+
+def data_cases(dataset):
+    """Cases of one data set: (group, name, prepare)."""
+    from recbole_sigrec.sampler import Sampler
+
+    bind = functools.partial
+    cases = [("loading the data set", "ours", bind(loading, dataset))]
+    for distribution in ("uniform", "popularity"):
+        group = f"{BATCH} negatives, {distribution}"
+        cases += [
+            (group, "RecBole", bind(sampling, dataset, RecBoleSampler, distribution)),
+            (group, "ours", bind(sampling, dataset, Sampler, distribution)),
+        ]
+    group = "one training epoch"
+    cases.append((group, "LightGCN, RecBole's own", bind(recbole_epoch, dataset)))
+    for model in ("LightGCN", "BM3", "SIGRec"):
+        cases.append((group, f"{model}, ours", bind(epoch, dataset, model)))
+    group = "full-sort validation, LightGCN"
+    for batch in (4096, 10**5, 3 * 10**5, 10**6, 3 * 10**6):
+        name = "RecBole, " + ("default" if batch == 4096 else f"eval_batch_size {batch:,}")
+        cases.append((group, name, bind(recbole_evaluation, dataset, batch)))
+    cases.append((group, "ours", bind(evaluation, dataset)))
+    cases += [
+        ("collaborative graph", "dense, n x n", bind(dense_collaborative, dataset)),
+        ("collaborative graph", "ours", bind(collaborative, dataset)),
+        ("semantic graph", "dense, n x n", bind(dense_semantic, dataset)),
+        ("semantic graph", "FAISS flat", bind(faiss_flat, dataset)),
+        ("semantic graph", "ours", bind(semantic, dataset)),
+    ]
+    return cases

@@ -1,0 +1,33 @@
+"""Peak memory of one case, beyond what is resident when it starts, in MiB. Linux only.
+
+python benchmarks/peak_memory.py DATASET GROUP NAME
+"""
+
+import os
+import sys
+import tempfile
+
+import cases
+
+
+def resident(field):
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(field)) / 1024
+
+
+def main():
+    dataset, group, name = sys.argv[1:]
+    found = cases.machine_cases() if dataset == "machine" else cases.data_cases(dataset)
+    prepare = next(p for g, n, p in found if (g, n) == (group, name))
+    os.chdir(tempfile.mkdtemp())
+    cases.set_machine()
+    step = prepare()
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")  # VmHWM starts again from what is resident now
+    before = resident("VmRSS")
+    step()
+    print(f"{max(0.0, resident('VmHWM') - before):.1f}")
+
+
+if __name__ == "__main__":
+    main()
