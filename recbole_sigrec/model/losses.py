@@ -10,20 +10,24 @@ _BLOCK_ENTRIES_ELSEWHERE = 2**24  # few and large kernels on a GPU
 _SAFE_TEMPERATURE = 1 / 60  # above it exp(1/τ), summed over a batch, is far from float32's limit
 
 
-def bpr_loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+def bpr_loss(positive: torch.Tensor, negative: torch.Tensor, n: int | None = None) -> torch.Tensor:
     """Bayesian personalised ranking: mean of −log σ(s⁺ − s⁻) (arXiv 1205.2618).
+
+    ``n``: rows of the whole batch, where these are a share of it; the shares' losses then add up.
 
     Shapes: positive, negative [batch] → scalar.
     """
-    return F.softplus(negative - positive).mean()
+    return F.softplus(negative - positive).sum() / (n or len(positive))
 
 
-def l2_loss(*embeddings: torch.Tensor) -> torch.Tensor:
+def l2_loss(*embeddings: torch.Tensor, n: int | None = None) -> torch.Tensor:
     """½ Σ‖e‖² over all rows given, divided by the number of rows of the first.
+
+    ``n``: as for :func:`bpr_loss`.
 
     Shapes: each [batch, d] → scalar.
     """
-    return 0.5 * sum(e.square().sum() for e in embeddings) / len(embeddings[0])
+    return 0.5 * sum(e.square().sum() for e in embeddings) / (n or len(embeddings[0]))
 
 
 def info_nce(
@@ -32,6 +36,7 @@ def info_nce(
     temperature: float,
     weight: torch.Tensor | None = None,
     block: int | None = None,
+    share: slice | None = None,
 ) -> torch.Tensor:
     r"""InfoNCE on cosine similarities, with one positive per anchor or several.
 
@@ -53,6 +58,8 @@ def info_nce(
         weight: w [n], non-negative; default 1.
         block: anchors per block; memory is block·M·n, never n². Default: a block of about 1 MB,
             which stays in a core's cache.
+        share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
+            that the losses of disjoint shares add up to the whole. Default: all.
 
     Returns:
         Scalar. Gradients reach anchor and candidates.
@@ -68,21 +75,24 @@ def info_nce(
         candidates = candidates.unsqueeze(0)
     if weight is None:
         weight = anchor.new_ones(len(anchor))
+    share = slice(None) if share is None else share
     with torch.autocast(anchor.device.type, enabled=False):  # sums of exponentials overflow float16
         if anchor.dtype in (torch.float16, torch.bfloat16):
             anchor, candidates = anchor.float(), candidates.float()
         return _InfoNCE.apply(
-            F.normalize(anchor, dim=-1),
+            F.normalize(anchor[share], dim=-1),
             F.normalize(candidates, dim=-1),
             temperature,
             weight.to(anchor.dtype),
             block,
+            share,
         )
 
 
 class _InfoNCE(torch.autograd.Function):
     """The loss of :func:`info_nce` for unit vectors; the gradient is formed in the forward pass.
 
+    The anchors are the rows ``part``; the candidates are all rows.
     With p_amj the softmax over all candidates (weighted by w_j) and q_am that over the positives,
     ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am). A block of exp(s/τ) is made once, used for the
     loss and for both gradients, and dropped; the weights w_j go into the small factors of the
@@ -90,13 +100,15 @@ class _InfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, anchor, candidates, temperature, weight, block):
-        n_modalities, n, d = candidates.shape
+    def forward(ctx, anchor, candidates, temperature, weight, block, part):
+        n_modalities, _, d = candidates.shape
+        n = len(anchor)
         flat = candidates.reshape(-1, d)  # [M·n, d]
         column_weight = weight.repeat(n_modalities)[:, None]  # [M·n, 1]
         weighted = flat * column_weight
-        row_scale = (weight / weight.sum())[:, None]  # [n, 1]
-        positive = torch.einsum("ad,mad->am", anchor, candidates) / temperature  # [n, M]
+        row_scale = (weight / weight.sum())[part, None]  # [n, 1]
+        own = candidates[:, part]  # the positives [M, n, d]
+        positive = torch.einsum("ad,mad->am", anchor, own) / temperature  # [n, M]
         log_positive = positive.logsumexp(dim=1)
         share = (positive - log_positive[:, None]).exp()  # q [n, M]
 
@@ -126,8 +138,9 @@ class _InfoNCE(torch.autograd.Function):
                 grad_flat.addmm_(e.T, rows * scale)
         if with_gradient:
             pull = (share * row_scale / temperature).T.unsqueeze(2)  # [M, n, 1]
-            grad_anchor -= (pull * candidates).sum(dim=0)
-            grad_candidates = (grad_flat * column_weight).view_as(candidates) - pull * anchor
+            grad_anchor -= (pull * own).sum(dim=0)
+            grad_candidates = (grad_flat * column_weight).view_as(candidates)
+            grad_candidates[:, part] -= pull * anchor
             ctx.save_for_backward(grad_anchor, grad_candidates)
         return (row_scale.squeeze(1) * (log_total - log_positive)).sum()
 
@@ -135,7 +148,7 @@ class _InfoNCE(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         grad_anchor, grad_candidates = ctx.saved_tensors
-        return gradient * grad_anchor, gradient * grad_candidates, None, None, None
+        return gradient * grad_anchor, gradient * grad_candidates, None, None, None, None
 
 
 def cosine_distance(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
