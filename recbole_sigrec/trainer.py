@@ -67,6 +67,12 @@ class SafeTrainer:
         self._best_state = None
         self._valid_result = None
         self._train_data = None
+        size = distributed.place().world_size
+        if size > 1 and not _loss_is_divided(model):
+            self.logger.warning(
+                f"each of the {size} processes computes {config['model']}'s loss of the whole "
+                f"batch; evaluation alone is divided"
+            )
 
     def _build_optimizer(self, **kwargs):
         """RecBole's optimiser; Adam and AdamW in their fused form, which gives the same steps."""
@@ -299,13 +305,13 @@ class _LeanLoop(RecBoleTrainer):
     def _share(self, interaction):
         """What this process computes the loss of, and the factor by which its share counts."""
         size, n = distributed.place().world_size, len(interaction)
-        if getattr(self.model, "loss_in_shares", False):
+        if not _loss_is_divided(self.model):
+            return interaction, 1.0 / size
+        if type(self.model).__name__ not in compat.ROW_MEAN_LOSSES:  # the model takes its share
             return interaction, 1.0
-        if type(self.model).__name__ in compat.ROW_MEAN_LOSSES:
-            share = distributed.share(n)
-            rows = share.stop - share.start
-            return (interaction[share], rows / n) if rows else (interaction[:1], 0.0)
-        return interaction, 1.0 / size  # the whole batch in every process
+        share = distributed.share(n)
+        rows = share.stop - share.start
+        return (interaction[share], rows / n) if rows else (interaction[:1], 0.0)
 
     def _progress(self, total, steps):
         share = distributed.place().world_size  # of the loss: this process's
@@ -313,6 +319,12 @@ class _LeanLoop(RecBoleTrainer):
         if np.isfinite(self.best_valid_score):
             text += f", best {self.valid_metric} {self.best_valid_score:.4f}"
         return text
+
+
+def _loss_is_divided(model) -> bool:
+    """Whether the shares of a batch's loss that the processes compute are less than the whole."""
+    in_rows = type(model).__name__ in compat.ROW_MEAN_LOSSES
+    return in_rows or getattr(model, "loss_in_shares", False)
 
 
 def check_shared(model_type, model_name: str) -> None:
