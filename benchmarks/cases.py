@@ -40,7 +40,7 @@ def set_machine():
 
 
 def config(dataset, model="LightGCN", **values):
-    values = {"data_path": DATA_PATH, "show_progress": False, "graph_cache_dir": None, **values}
+    values = {"data_path": DATA_PATH, "show_progress": False, "graph_cache_dir": "~", **values}
     return Config(model, dataset, config_dict=values)
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from recbole_sigrec import __version__
-from recbole_sigrec.errors import ConfigError, SIGRecError
+from recbole_sigrec.errors import SIGRecError
 
 USAGE = """\
 recbole-sigrec run [--model NAME] [--dataset NAME] [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
@@ -14,7 +14,11 @@ recbole-sigrec run [--model NAME] [--dataset NAME] [--config_files "a.yaml b.yam
   --model         SIGRec (default), BM3, or any general model of RecBole's: LightGCN, BPR, Pop, …
   --dataset       a folder in data_path; default ml-100k, which RecBole bundles
   --config_files  yaml files, separated by spaces
+  --nproc         processes on this machine that train the model together; default 1
   --KEY=VALUE     any config key, e.g. --data_path=data --learning_rate=1e-3 --result_file=r.json
+
+on several machines: --world_size (processes in all), --group_offset (rank of this machine's first),
+--ip and --port of the machine with rank 0
 """
 
 
@@ -43,15 +47,15 @@ def run_command(arguments: list[str]) -> int:
     parser.add_argument("--model", "-m", action=_Once)
     parser.add_argument("--dataset", "-d", action=_Once)
     parser.add_argument("--config_files", action=_Once)
-    parser.add_argument("--nproc", type=int, default=1)
+    for name in ("nproc", "world_size", "group_offset", "port"):
+        parser.add_argument(f"--{name}", type=int, action=_Once)
+    parser.add_argument("--ip", action=_Once)
     parser.add_argument("-h", "--help", action="store_true")
     try:
         known, rest = parser.parse_known_args(arguments)
         if known.help:
             print(USAGE)
             return 0
-        if known.nproc != 1:
-            raise ConfigError(f"--nproc={known.nproc}: one process only, for now")
         try:
             from recbole_sigrec.quick_start import run
         except ModuleNotFoundError as error:
@@ -62,11 +66,17 @@ def run_command(arguments: list[str]) -> int:
                 "pip install --no-deps recbole==1.2.1"
             ) from None
 
+        places = {
+            name: getattr(known, name)
+            for name in ("nproc", "world_size", "ip", "port", "group_offset")
+            if getattr(known, name) is not None
+        }
         run(
             model=known.model,
             dataset=known.dataset,
             config_file_list=(known.config_files or "").split(),
             command_line=rest,
+            **places,
         )
     except (SIGRecError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)

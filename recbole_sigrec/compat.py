@@ -3,18 +3,23 @@
 Nothing is patched when a module is imported. What can be done by a subclass is (the dataset's
 missing-value filling, the collector, the trainer, the models' adjacency matrices); the rest is
 :func:`numpy_aliases`, which RecBole itself does in ``Config.compatibility_settings`` and which
-fails there on NumPy 2.
+fails there on NumPy 2, and :func:`one_tensorboard`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import types
+
 import numpy as np
 import pandas as pd
+import recbole.trainer.trainer
 import scipy.sparse as sp
 import torch
 from recbole.evaluator import Collector as RecBoleCollector
 from recbole.utils import FeatureType
 
+from recbole_sigrec import distributed
 from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph import (
     SparseGraph,
@@ -48,6 +53,20 @@ def numpy_aliases() -> None:
             setattr(np, name, value)
 
 
+@contextlib.contextmanager
+def one_tensorboard():
+    """While a trainer of RecBole's is made: only the first of several processes opens a writer."""
+    module = recbole.trainer.trainer
+    original = module.get_tensorboard
+    silent = types.SimpleNamespace(add_scalar=lambda *_: None, add_hparams=lambda *_: None)
+    try:
+        if not distributed.is_first():
+            module.get_tensorboard = lambda logger: silent
+        yield
+    finally:
+        module.get_tensorboard = original
+
+
 def fill_missing(feat: pd.DataFrame, field2type: dict) -> pd.DataFrame:
     """RecBole's missing-value rule without the in-place ``fillna`` that pandas 3 ignores.
 
@@ -66,7 +85,7 @@ def fill_missing(feat: pd.DataFrame, field2type: dict) -> pd.DataFrame:
 
 
 class Collector(RecBoleCollector):
-    """RecBole's collector, repaired and without its dense masks.
+    """RecBole's collector, repaired and without its dense masks; it joins processes' users.
 
     The original calls ``.cpu()`` on counters and ints too, so that ItemCoverage, AveragePopularity,
     GiniIndex and TailPercentage crash; and for each batch it builds an integer matrix of the
@@ -101,6 +120,10 @@ class Collector(RecBoleCollector):
         for key, value in plain.items():
             self.data_struct.set(key, value)
             struct.set(key, value)
+        per_user = set(struct._data_dict) - set(self.data_struct._data_dict)
+        parts = distributed.gather({key: struct[key] for key in per_user})
+        for key in set().union(*parts) if len(parts) > 1 else ():
+            struct.set(key, torch.cat([part[key] for part in parts if key in part]))
         return struct
 
 
@@ -175,6 +198,11 @@ REPAIRS = {
     "Pop": CountedPopularity,
 }
 """RecBole's models that need a repair: name → mixin."""
+
+ROW_MEAN_LOSSES = {"BPR"}
+"""RecBole's models whose loss is a mean over the batch's rows, so that a share of the rows gives a
+share of the loss. LightGCN's is not: its regulariser is a norm, and those of two shares add up to
+√2 of the whole's, which after one epoch of a small data set moved parameters by 1.4e-4."""
 
 BROKEN_MODELS = {
     name: "it builds its graph through scipy.sparse.dok_matrix._update, which SciPy 1.13 removed"

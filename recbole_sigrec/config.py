@@ -19,7 +19,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
 from recbole.utils import ModelType
 
-from recbole_sigrec import compat
+from recbole_sigrec import compat, distributed
 from recbole_sigrec.errors import ConfigError, did_you_mean
 from recbole_sigrec.registry import resolve_model
 
@@ -339,6 +339,18 @@ class Config(RecBoleConfig):
         super()._init_device()
         if not self.final_config_dict["use_gpu"]:
             self.final_config_dict["device"] = torch.device("cpu")
+        place = distributed.place()
+        if place.nproc > 1 and self.final_config_dict["device"].type == "cuda":
+            if torch.cuda.device_count() < place.nproc:
+                raise ConfigError(
+                    f"config key [gpu_id] = [{self.final_config_dict['gpu_id']}]: nproc = "
+                    f"{place.nproc} processes need a GPU each, and {torch.cuda.device_count()} can "
+                    f"be used; name as many, e.g. --gpu_id=0,1, or train on the CPU: "
+                    f"--use_gpu=False"
+                )
+            self.final_config_dict["device"] = torch.device("cuda", place.local_rank)
+        if not distributed.is_first():  # one process speaks
+            self.final_config_dict.update(state="error", show_progress=False, log_wandb=False)
 
     def _check_keys(self):
         """Refuse a key that nothing reads; a foreign model's own keys pass unless nearly ours."""

@@ -25,13 +25,13 @@ from recbole.utils import init_logger, init_seed
 from texttable import Texttable
 
 import recbole_sigrec
-from recbole_sigrec import checkpoint
+from recbole_sigrec import checkpoint, distributed
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.data.loaders import loader_class
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.sampler import Sampler
-from recbole_sigrec.trainer import trainer_class
+from recbole_sigrec.trainer import check_shared, trainer_class
 
 PICKLED = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 
@@ -43,6 +43,11 @@ def run(
     config_dict: dict[str, Any] | None = None,
     saved: bool = True,
     command_line: Sequence[str] = (),
+    nproc: int = 1,
+    world_size: int = -1,
+    ip: str = "localhost",
+    port: int | str | None = None,
+    group_offset: int = 0,
 ) -> dict[str, Any]:
     """Train a model on a data set, and test it at its best validation epoch.
 
@@ -51,21 +56,42 @@ def run(
         dataset: name of a folder in ``data_path``, or ml-100k, which RecBole bundles.
         config_file_list, config_dict, command_line: see :class:`recbole_sigrec.config.Config`.
         saved: whether checkpoints are written; without them the last epoch's model is tested.
+        nproc: processes on this machine that train the model together, one per GPU or on the CPU.
+        world_size, ip, port, group_offset: for several machines, see
+            :func:`recbole_sigrec.distributed.spawn`; they share ``data_path`` and
+            ``checkpoint_dir``.
 
     Returns:
         The result: ``model, dataset, seed, config, split, best_valid_result, test_result, epochs,
         best_epoch, seconds_per_epoch, seconds_per_evaluation, seconds_setup, peak_rss_mb,
-        n_parameters, checkpoint, versions``; also written to ``result_file`` if that is set.
+        n_parameters, processes, checkpoint, versions``; also written to ``result_file`` if that is
+        set. Times and memory are those of the first process.
 
     Raises:
         ConfigError, DataError: the input is wrong; raised before training starts.
     """
+    given = (model, dataset, config_file_list, config_dict, command_line)
+    if nproc == 1 and world_size <= 1:
+        return _run(given, saved)
+    _quiet()
+    config = Config(*given)
+    check_shared(config["MODEL_TYPE"], config["model"])
+    return distributed.spawn(_run, (given, saved), nproc, world_size, ip, port, group_offset)
+
+
+def _run(given: tuple, saved: bool) -> dict[str, Any]:
+    """:func:`run` in this process, alone or one of several; ``given``: the Config's arguments."""
     started = time.perf_counter()
     _quiet()
-    config = Config(model, dataset, config_file_list, config_dict, command_line)
-    check_outputs(config)
-    with machine_settings(config["threads"]):
+    config = Config(*given)
+    distributed.connect(config["device"])
+    if distributed.is_first():
+        check_outputs(config)
+    threads = config["threads"] or max(1, torch.get_num_threads() // distributed.place().nproc)
+    with machine_settings(threads):
         result = _train_and_test(config, saved, started)
+    if not distributed.is_first():
+        return result
     if config["result_file"]:
         write_json(result, config["result_file"])
     table = "\n" + result_table(result)
@@ -76,7 +102,7 @@ def run(
 
 
 @contextlib.contextmanager
-def machine_settings(threads: int | None):
+def machine_settings(threads: int):
     """For the time of a run: the number of CPU threads, and denormal numbers flushed to zero.
 
     Gradients below 1e-38 make a CPU step several times slower. What was set before is restored.
@@ -84,7 +110,7 @@ def machine_settings(threads: int | None):
     before = torch.get_num_threads()
     kept_denormals = float(np.float64(1e-310) * 1.0) != 0.0
     try:
-        torch.set_num_threads(threads or before)
+        torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
         yield
     finally:
@@ -111,7 +137,8 @@ def paused_collection():
 def _train_and_test(config, saved: bool, started: float) -> dict[str, Any]:
     """The result of :func:`run` for a config; ``started`` is when its set-up began."""
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
+    if distributed.is_first():
+        init_logger(config)
     logger = logging.getLogger()
     logger.info(config)
 
@@ -119,7 +146,8 @@ def _train_and_test(config, saved: bool, started: float) -> dict[str, Any]:
         data = create_dataset(config)
         logger.info(data)
         train_data, valid_data, test_data = data_preparation(config, data)
-        net = build_model(config, train_data)
+        with distributed.first_goes_first():  # it may write graphs that the others read
+            net = build_model(config, train_data)
         logger.info(net)
         trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, net)
         if config["resume"]:
@@ -148,6 +176,7 @@ def _train_and_test(config, saved: bool, started: float) -> dict[str, Any]:
         "seconds_setup": round(seconds_setup, 3),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "n_parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
+        "processes": distributed.place().world_size,
         "checkpoint": trainer.saved_model_file if saved else None,
         "versions": versions(),
     }

@@ -18,7 +18,7 @@ from recbole.utils import get_local_time, get_trainer
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_sigrec import checkpoint, compat
+from recbole_sigrec import checkpoint, compat, distributed
 from recbole_sigrec.errors import ConfigError, DataError, some
 
 _COUNTER = itertools.count()
@@ -53,11 +53,13 @@ class SafeTrainer:
 
     def __init__(self, config, model):
         compat.numpy_aliases()
-        super().__init__(config, model)
+        with compat.one_tensorboard():
+            super().__init__(config, model)
         self.eval_collector = compat.Collector(config)
         name = f"{config['model']}-{config['dataset']}-{config['seed']}-{get_local_time()}"
         unique = f"{os.getpid()}-{next(_COUNTER)}"  # several runs may start within a second
-        self.saved_model_file = str(Path(self.checkpoint_dir) / f"{name}-{unique}.pth")
+        file = str(Path(self.checkpoint_dir) / f"{name}-{unique}.pth")
+        self.saved_model_file = distributed.gather(file)[0]
         self.best_epoch = -1
         self.history: list[dict] = []
         self.epoch_seconds: list[float] = []
@@ -65,6 +67,12 @@ class SafeTrainer:
         self._best_state = None
         self._valid_result = None
         self._train_data = None
+        size = distributed.place().world_size
+        if size > 1 and not _loss_is_divided(model):
+            self.logger.warning(
+                f"each of the {size} processes computes {config['model']}'s loss of the whole "
+                f"batch; evaluation alone is divided"
+            )
 
     def _build_optimizer(self, **kwargs):
         """RecBole's optimiser; Adam and AdamW in their fused form, which gives the same steps."""
@@ -94,7 +102,7 @@ class SafeTrainer:
                     "valid_result": dict(self._valid_result),
                 }
             )
-            if saved:
+            if saved and distributed.is_first():
                 self._save_last(epoch)
             if after is not None:
                 after(epoch, score)
@@ -145,7 +153,8 @@ class SafeTrainer:
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
         state = {**self._header(epoch), **self._model_state()}
-        checkpoint.save(state, path)
+        if distributed.is_first():
+            checkpoint.save(state, path)
         encoded = checkpoint.encode(state)
         self._best_state = _clone(encoded)
         if epoch >= 0:
@@ -172,7 +181,7 @@ class SafeTrainer:
             },
         }
         if torch.cuda.is_available():
-            state["random"]["cuda"] = torch.cuda.get_rng_state_all()
+            state["random"]["cuda"] = [torch.cuda.get_rng_state()]
         checkpoint.save(state, self.last_file)
 
     def resume_checkpoint(self, resume_file, train_data=None):
@@ -212,7 +221,8 @@ class SafeTrainer:
         for key in ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "history"):
             setattr(self, key, state[key])
         self._best_state = checkpoint.encode(state["best"])
-        checkpoint.save(state["best"], self.saved_model_file)
+        if distributed.is_first():
+            checkpoint.save(state["best"], self.saved_model_file)
         saved = state["random"]
         torch.set_rng_state(saved["torch"].cpu())
         name, keys, position, has_gauss, gauss = saved["numpy"]
@@ -222,7 +232,7 @@ class SafeTrainer:
         if train_data is not None:
             train_data.generator.set_state(saved["loader"].cpu())
         if "cuda" in saved and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([s.cpu() for s in saved["cuda"]])
+            torch.cuda.set_rng_state(saved["cuda"][0].cpu())
         if self.cur_step > self.stopping_step:  # it had stopped early: nothing is left to do
             self.epochs = self.start_epoch
         self.logger.info(f"Resuming from epoch {self.start_epoch} of {resume_file}")
@@ -244,6 +254,7 @@ class SafeTrainer:
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         if load_best_model and eval_data:
             path = model_file or self.saved_model_file
+            distributed.barrier()  # the first process has written it
             self._load_model_state(checkpoint.load(path, self.device))
             self.logger.info(f"Loading the best model from {path}")
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
@@ -253,6 +264,7 @@ class _LeanLoop(RecBoleTrainer):
     """RecBole's training loop; losses stay on the device until the epoch ends.
 
     One progress bar per epoch shows the running loss and the best validation score so far.
+    Of several processes each computes its share of a batch's loss; their gradients are added.
     """
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
@@ -268,32 +280,65 @@ class _LeanLoop(RecBoleTrainer):
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         total = None
         for step, interaction in enumerate(bar):
-            interaction = interaction.to(self.device)
+            interaction, factor = self._share(interaction.to(self.device))
             self.optimizer.zero_grad()
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
                 losses = loss_func(interaction)
             losses = losses if isinstance(losses, tuple) else (losses,)
-            loss = sum(losses)
+            loss = sum(losses) * factor
             scaler.scale(loss).backward()
+            distributed.sum_gradients(self.model.parameters())
             if self.clip_grad_norm:
                 scaler.unscale_(self.optimizer)
                 clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
             scaler.step(self.optimizer)
             scaler.update()
-            values = torch.stack([part.detach().reshape(()) for part in losses])
+            values = torch.stack([part.detach().reshape(()) for part in losses]) * factor
             total = values if total is None else total + values
             if show_progress and step % 10 == 0:
                 self._check_nan(loss)
                 bar.set_postfix_str(self._progress(total, step + 1))
-        self._check_nan(total.sum())
+        self._check_nan(distributed.sum_tensor(total).sum())
         parts = tuple(total.tolist())
         return parts if len(parts) > 1 else parts[0]
 
+    def _share(self, interaction):
+        """What this process computes the loss of, and the factor by which its share counts."""
+        size, n = distributed.place().world_size, len(interaction)
+        if not _loss_is_divided(self.model):
+            return interaction, 1.0 / size
+        if type(self.model).__name__ not in compat.ROW_MEAN_LOSSES:  # the model takes its share
+            return interaction, 1.0
+        share = distributed.share(n)
+        rows = share.stop - share.start
+        return (interaction[share], rows / n) if rows else (interaction[:1], 0.0)
+
     def _progress(self, total, steps):
-        text = f"loss {float(total.sum()) / steps:.4f}"
+        share = distributed.place().world_size  # of the loss: this process's
+        text = f"loss {share * float(total.sum()) / steps:.4f}"
         if np.isfinite(self.best_valid_score):
             text += f", best {self.valid_metric} {self.best_valid_score:.4f}"
         return text
+
+
+def _loss_is_divided(model) -> bool:
+    """Whether the shares of a batch's loss that the processes compute are less than the whole."""
+    in_rows = type(model).__name__ in compat.ROW_MEAN_LOSSES
+    return in_rows or getattr(model, "loss_in_shares", False)
+
+
+def check_shared(model_type, model_name: str) -> None:
+    """See that several processes can train a model.
+
+    Raises:
+        ConfigError: RecBole trains it in a loop of its own.
+    """
+    trainer = trainer_class(model_type, model_name)
+    if not issubclass(trainer, _LeanLoop):
+        raise ConfigError(
+            f"model [{model_name}] is trained by RecBole's {trainer.__name__}, in which several "
+            f"processes cannot take part; run it with --nproc=1"
+        )
 
 
 @functools.cache

@@ -564,7 +564,9 @@ ARGUMENTS = {
     "stray": ["[stray]", "--key=value"],
     "-k=5": ["[-k=5]", "--key=value"],
     "--nproc=two": ["--nproc", "two"],
-    "--nproc=2": ["--nproc=2"],
+    "--nproc=0": ["nproc = 0", "at least 1"],
+    "--world_size=two": ["--world_size", "two"],
+    "--port=x": ["--port", "x"],
     "--model": ["--model", "expected one argument"],
 }
 

@@ -26,7 +26,7 @@ ALL = [*LEARNED, "ItemKNN", "Pop"]
 RESULT_KEYS = {
     *("model", "dataset", "seed", "config", "split", "best_valid_result", "test_result"),
     *("epochs", "best_epoch", "seconds_per_epoch", "seconds_per_evaluation", "seconds_setup"),
-    *("peak_rss_mb", "n_parameters", "checkpoint", "versions"),
+    *("peak_rss_mb", "n_parameters", "processes", "checkpoint", "versions"),
 }
 
 

@@ -1,6 +1,8 @@
-"""RecBole's loaders for training and full ranking: the same batches, made from arrays."""
+"""RecBole's loaders: the same batches, made from arrays, and divided among processes."""
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import torch
@@ -9,27 +11,32 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
+from recbole_sigrec import distributed
 from recbole_sigrec.user_items import UserItems
 
 
 def loader_class(config, phase: str, sampler) -> type:
-    """RecBole's choice of a loader for a phase, in our form where there is one."""
+    """RecBole's choice of a loader for a phase, in our form."""
     base = get_dataloader(config, phase)
     if base is TrainDataLoader:
         return TrainLoader
     if base is FullSortEvalDataLoader and hasattr(sampler, "used_keys"):
         return FullSortLoader
-    return base
+    return base if phase == "train" else _in_shares(base)
 
 
-class _ArrayOrder:
-    """Mixin: an epoch's order as one array rather than a list of Python integers.
+def _batch_starts(loader) -> range:
+    return range(0, loader.sample_size, loader.step)
+
+
+class TrainLoader(TrainDataLoader):
+    """RecBole's training loader, an epoch's order as one array instead of a list of integers.
 
     The random numbers are drawn as torch's loader draws them, so that batches are RecBole's own.
     """
 
     def __iter__(self):
-        if self.num_workers or self.sampler.__class__.__name__ == "DistributedSampler":
+        if self.num_workers:
             yield from super().__iter__()
             return
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # seed of workers
@@ -37,18 +44,16 @@ class _ArrayOrder:
             order = torch.randperm(self.sample_size, generator=self.generator).numpy()
         else:
             order = np.arange(self.sample_size)
-        for start in range(0, self.sample_size, self.step):
+        for start in _batch_starts(self):
             yield self.collate_fn(order[start : start + self.step])
 
 
-class TrainLoader(_ArrayOrder, TrainDataLoader):
-    """RecBole's training loader; see :class:`_ArrayOrder`."""
-
-
-class FullSortLoader(_ArrayOrder, FullSortEvalDataLoader):
+class FullSortLoader(FullSortEvalDataLoader):
     """RecBole's loader of full ranking, with positives and history as two sorted arrays.
 
-    RecBole keeps a set and two tensors per user and joins them user by user for each batch.
+    RecBole keeps a set and two tensors per user and joins them user by user for each batch. Of
+    several processes each iterates over its share of the batches, whole ones, in order and without
+    padding: the processes' users, in the order of the ranks, are all users in order.
 
     Attributes:
         uid_list: int64 [n], the users of the part, ascending.
@@ -74,8 +79,30 @@ class FullSortLoader(_ArrayOrder, FullSortEvalDataLoader):
         self.sample_size = len(self.user_df)
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
 
+    def __iter__(self):
+        starts = _batch_starts(self)
+        for start in starts[distributed.share(len(starts))]:
+            yield self.collate_fn(np.arange(start, min(start + self.step, self.sample_size)))
+
     def collate_fn(self, index):
         """RecBole's tuple: users, (row, item) of their history, rows and items of positives."""
         index = np.asarray(index)
         users = self.uid_list.numpy()[index]
         return (self.user_df[index], self._history.rows(users), *self._positive.rows(users))
+
+
+class _Shares:
+    """Mixin over an evaluation loader: iterates over this process's share of the batches.
+
+    Negatives are drawn for all users everywhere, so that they are those of one process.
+    """
+
+    def __iter__(self):
+        share = distributed.share(len(self))
+        batches = enumerate(super().__iter__())
+        return (batch for n, batch in batches if share.start <= n < share.stop)
+
+
+@functools.cache
+def _in_shares(loader: type) -> type:
+    return type(loader.__name__, (_Shares, loader), {})

@@ -8,6 +8,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import nn
 
+from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys
 from recbole_sigrec.errors import DataError
 from recbole_sigrec.gemm import matmul_nt
@@ -33,6 +34,9 @@ class MultimodalRecommender(GeneralRecommender):
     input_type = InputType.PAIRWISE
     Keys = Keys
     needs_modalities = True
+    loss_in_shares = False
+    """Whether ``calculate_loss`` computes :meth:`share` of the batch alone, so that the losses of
+    all processes add up; else each process of several computes the loss of the whole batch."""
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -58,6 +62,14 @@ class MultimodalRecommender(GeneralRecommender):
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The final users [n_users, d] and items [n_items, d]; score = their product."""
         raise NotImplementedError
+
+    @staticmethod
+    def share(n: int) -> slice:
+        """The rows, of ``n``, whose terms of the loss this process computes; all in one process.
+
+        Noise is drawn for all rows, so that it is the same in all processes and in one.
+        """
+        return distributed.share(n)
 
     def on_epoch_start(self, epoch: int) -> None:
         """Called by the trainer before each epoch (warm-ups, edge pruning)."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from recbole.model.loss import EmbLoss
 from torch import nn
 
+from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import SparseGraph, bipartite_graph, mean_propagation
@@ -36,6 +37,7 @@ class BM3(MultimodalRecommender):
     """The model; tables of users and items are stacked, users first: [n_users + n_items, d]."""
 
     Keys = BM3Keys
+    loss_in_shares = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -75,28 +77,37 @@ class BM3(MultimodalRecommender):
         """Eq. 13 as its terms, already weighted: (L_rec, L_align, L_mask, regularisation)."""
         keys = self.keys
         u, i = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        n = len(u)
+        share = self.share(n)
         users, items = self.forward()
         h_u, h_i = users[u], items[i]
         target_u, target_i = self._view(h_u), self._view(h_i)
-        online_u, online_i = self.predictor(h_u), self.predictor(h_i)
+        online_u, online_i = self.predictor(h_u[share]), self.predictor(h_i[share])
         # Eq. 8-9: each side's prediction against the other's target.
-        rec = (
-            cosine_distance(online_u, target_i).mean() + cosine_distance(online_i, target_u).mean()
-        )
+        rec = cosine_distance(online_u, target_i[share]).sum() / n
+        rec = rec + cosine_distance(online_i, target_u[share]).sum() / n
 
         align = mask = rec.new_zeros(())
         for name in self.modalities:
-            has = getattr(self, f"has_{name}")[i]
-            if not has.any():
+            has = getattr(self, f"has_{name}")[i].nonzero().squeeze(1)  # rows of the batch
+            n = len(has)
+            if n == 0:
                 continue
-            rows = i[has]
-            h_m = self.project[name](self.raw[name][rows])
+            share = self.share(n)
+            rows = has[share]
+            h_m = self.project[name](self.raw[name][i[rows]])
             online_m = self.predictor(h_m)
-            align = align + cosine_distance(online_m, target_i[has]).mean()  # Eq. 10-11
-            mask = mask + cosine_distance(online_m, self._view(h_m)).mean()  # Eq. 12
-        reg = keys.reg_weight * self.reg_loss(users, items)
+            view_m = self._view(h_m, n, share)
+            align = align + cosine_distance(online_m, target_i[rows]).sum() / n  # Eq. 10-11
+            mask = mask + cosine_distance(online_m, view_m).sum() / n  # Eq. 12
+        # Of the whole tables, in every process: each takes an equal part.
+        reg = keys.reg_weight * self.reg_loss(users, items) / distributed.place().world_size
         return rec, keys.cl_weight * align, keys.cl_weight * mask, reg.reshape(())
 
-    def _view(self, h: torch.Tensor) -> torch.Tensor:
-        """Eq. 5: the dropout view, a target through which no gradient flows."""
-        return F.dropout(h.detach(), self.keys.dropout)
+    def _view(self, h: torch.Tensor, n: int | None = None, share=slice(None)) -> torch.Tensor:
+        """Eq. 5: the dropout view, a target through which no gradient flows.
+
+        h is the ``share`` of ``n`` rows (default: all of them), for which the noise is drawn.
+        """
+        noise = F.dropout(h.new_ones(len(h) if n is None else n, h.shape[1]), self.keys.dropout)
+        return h.detach() * noise[share]

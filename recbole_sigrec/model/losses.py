@@ -12,20 +12,24 @@ _ENTRIES_ON_GPU = 2**24  # similarities in a block: few and large kernels
 _SAFE_TEMPERATURE = 1 / 60  # above it exp(1/τ), summed over a batch, is far from float32's limit
 
 
-def bpr_loss(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+def bpr_loss(positive: torch.Tensor, negative: torch.Tensor, n: int | None = None) -> torch.Tensor:
     """Bayesian personalised ranking: mean of −log σ(s⁺ − s⁻) (arXiv 1205.2618).
+
+    ``n``: rows of the whole batch, where these are a share of it; the shares' losses then add up.
 
     Shapes: positive, negative [batch] → scalar.
     """
-    return F.softplus(negative - positive).mean()
+    return F.softplus(negative - positive).sum() / (n or len(positive))
 
 
-def l2_loss(*embeddings: torch.Tensor) -> torch.Tensor:
+def l2_loss(*embeddings: torch.Tensor, n: int | None = None) -> torch.Tensor:
     """½ Σ‖e‖² over all rows given, divided by the number of rows of the first.
+
+    ``n``: as for :func:`bpr_loss`.
 
     Shapes: each [batch, d] → scalar.
     """
-    return 0.5 * sum(e.square().sum() for e in embeddings) / len(embeddings[0])
+    return 0.5 * sum(e.square().sum() for e in embeddings) / (n or len(embeddings[0]))
 
 
 def info_nce(
@@ -34,6 +38,7 @@ def info_nce(
     temperature: float,
     weight: torch.Tensor | None = None,
     block: int | None = None,
+    share: slice | None = None,
 ) -> torch.Tensor:
     r"""InfoNCE on cosine similarities, with one positive per anchor or several.
 
@@ -54,6 +59,8 @@ def info_nce(
         temperature: τ > 0.
         weight: w [n], non-negative; default 1.
         block: anchors per block; memory is block·M·n, never n². Default: 128 on a CPU.
+        share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
+            that the losses of disjoint shares add up to the whole. Default: all.
 
     Returns:
         Scalar. Gradients reach anchor and candidates.
@@ -69,15 +76,18 @@ def info_nce(
         candidates = candidates.unsqueeze(0)
     if weight is None:
         weight = anchor.new_ones(len(anchor))
+    share = slice(None) if share is None else share
     with torch.autocast(anchor.device.type, enabled=False):  # sums of exponentials overflow float16
         if anchor.dtype in (torch.float16, torch.bfloat16):
             anchor, candidates = anchor.float(), candidates.float()
         weight = weight.to(anchor.dtype)
-        return _InfoNCE.apply(anchor, candidates, temperature, weight, block)
+        return _InfoNCE.apply(anchor, candidates, temperature, weight, block, share)
 
 
 class _InfoNCE(torch.autograd.Function):
     """The loss of :func:`info_nce`; the gradient is formed in the forward pass.
+
+    The anchors are the rows ``part``; the candidates are all rows.
 
     With p_amj the softmax over all candidates (weighted by w_j) and q_am that over the positives,
     ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am). A block of w_j exp(s/τ) is made once, used for
@@ -86,7 +96,7 @@ class _InfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, anchor, candidates, temperature, weight, block):
+    def forward(ctx, anchor, candidates, temperature, weight, block, part):
         n_modalities, n, d = candidates.shape
         if block is None:
             n_blocks = -(-n * n * n_modalities // _ENTRIES_ON_GPU)
@@ -96,13 +106,15 @@ class _InfoNCE(torch.autograd.Function):
         flat = unit.view(-1, d)  # [M·n, d]
         weight = F.pad(weight, (0, filled - n))
         log_weight = weight.log().repeat(n_modalities)  # [M·n]
-        share = weight / weight.sum()  # w_a / Σw
+        part = range(n)[part]
+        share = torch.zeros_like(weight)  # w_a / Σw of the anchors in ``part``
+        share[part.start : part.stop] = weight[part.start : part.stop] / weight.sum()
 
         with_gradient = any(ctx.needs_input_grad[:2])
-        grad_anchor = torch.empty_like(anchor)
+        grad_anchor = torch.zeros_like(anchor)
         grad_flat = unit.new_zeros(d, len(flat))
         loss = anchor.new_zeros(())
-        for start in range(0, n, block):
+        for start in range(part.start // block * block, part.stop, block):
             stop = min(start + block, n)
             rows, rows_norm = _unit_rows(anchor[start:stop], block)  # [b, d]
             own = unit[:, start : start + block]  # the positives, [M, b, d]
@@ -133,7 +145,7 @@ class _InfoNCE(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         grad_anchor, grad_candidates = ctx.saved_tensors
-        return gradient * grad_anchor, gradient * grad_candidates, None, None, None
+        return gradient * grad_anchor, gradient * grad_candidates, None, None, None, None
 
 
 def _unit_rows(x: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Tensor]:

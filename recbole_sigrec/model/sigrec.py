@@ -94,6 +94,7 @@ class SIGRec(MultimodalRecommender):
     """
 
     Keys = SIGRecKeys
+    loss_in_shares = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -193,30 +194,35 @@ class SIGRec(MultimodalRecommender):
         item_rows, places = pairs.unique(return_inverse=True)
         positives, negatives = (places + len(user_rows)).chunk(2)
         nodes = torch.cat([user_rows, item_rows + self.n_users])
+        n = len(users)
+        share = self.share(n)
+        triples = users[share], positives[share], negatives[share]
         behavior = self.behavior()[nodes]
         of_users, of_items = self.semantic()
         semantic = self._by_modality(torch.cat([of_users[user_rows], of_items[item_rows]]))
         fused = self.fusion(behavior, semantic)
         final = behavior + fused
-        u, i, j = final[users], final[positives], final[negatives]
-        bpr = bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1))
+        u, i, j = (final[rows] for rows in triples)
+        bpr = bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1), n)
         if keys.reg_on == "ego":
             ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])[nodes]
-            u, i, j = ego[users], ego[positives], ego[negatives]
-        reg = keys.reg_weight * l2_loss(u, i, j)
+            u, i, j = (ego[rows] for rows in triples)
+        reg = keys.reg_weight * l2_loss(u, i, j, n=n)
 
         cl = anchor = fuse = bpr.new_zeros(())
         for part in (users, positives):
             # Distinct nodes with their counts: the loss over the batch with its repetitions.
             part, count = part.unique(return_counts=True)
             b, f = behavior[part], fused[part]
+            share = self.share(len(part))
             if keys.cl_weight > 0:  # steps 7-8
                 views = [perturb(f, keys.perturbation_eps, keys.perturbation) for _ in range(2)]
-                cl = cl + info_nce(*views, keys.cl_temperature, count)
+                cl = cl + info_nce(*views, keys.cl_temperature, count, share=share)
             if keys.anchor_weight > 0:  # step 9
-                anchor = anchor + info_nce(b, semantic[:, part], keys.anchor_temperature, count)
+                h = semantic[:, part]
+                anchor = anchor + info_nce(b, h, keys.anchor_temperature, count, share=share)
             if keys.fuse_weight > 0:  # step 10
-                fuse = fuse + info_nce(b, f, keys.fuse_temperature, count)
+                fuse = fuse + info_nce(b, f, keys.fuse_temperature, count, share=share)
         scale = self.contrastive_scale
         return (
             bpr,

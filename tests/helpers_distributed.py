@@ -1,0 +1,51 @@
+"""What the tests of several processes run in them; light, since each new process imports it."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from recbole_sigrec import distributed
+from recbole_sigrec.errors import DataError
+
+
+def talk() -> dict:
+    """Every way in which processes talk, once."""
+    distributed.connect(torch.device("cpu"))
+    distributed.connect(torch.device("cpu"))  # a second call does nothing
+    rank = distributed.place().rank
+
+    weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(4)]
+    weights[0].grad = torch.tensor([1.0, 10.0]) * (rank + 1)
+    if rank == 1:
+        weights[1].grad = torch.tensor([5.0, 6.0])
+    weights[3].requires_grad_(False)
+    distributed.sum_gradients(weights)
+
+    with distributed.first_goes_first():
+        inside = time.time()
+        time.sleep(0.2 if distributed.is_first() else 0)
+    return {
+        "place": [rank, distributed.place().world_size, distributed.place().local_rank],
+        "gathered": [part.tolist() for part in distributed.gather(torch.full((2,), rank))],
+        "sum": distributed.sum_tensor(torch.tensor([rank + 1.0, 0.5])).tolist(),
+        "gradients": [None if w.grad is None else w.grad.tolist() for w in weights],
+        "entered": distributed.gather(inside),
+    }
+
+
+def fail(kind: str) -> None:
+    """The second process fails while the first waits for it."""
+    distributed.connect(torch.device("cpu"))
+    if distributed.place().rank == 1:
+        raise {"user": DataError, "crash": KeyError}[kind]("what is wrong")
+    distributed.barrier()
+
+
+def train(runs: list) -> dict:
+    """Train each of ``runs`` = [[model, dataset, values], …] in the processes of one group."""
+    from recbole_sigrec.quick_start import _run
+
+    results = [_run((model, dataset, None, values, ()), True) for model, dataset, values in runs]
+    return {"results": results, "of_all": distributed.gather([r["test_result"] for r in results])}
