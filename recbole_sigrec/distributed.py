@@ -29,6 +29,11 @@ from recbole_sigrec import errors
 DEFAULT_PORT = 5678  # RecBole's
 _TIMEOUT = datetime.timedelta(hours=6)  # the others wait while the first builds graphs
 
+_ENDED = (
+    torch.multiprocessing.ProcessRaisedException,
+    torch.multiprocessing.ProcessExitedException,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:
@@ -190,9 +195,11 @@ def spawn(
             torch.multiprocessing.spawn(
                 _process, (function, arguments, first, folder), nprocs=nproc, join=True
             )
-        except torch.multiprocessing.ProcessRaisedException as error:
-            raise _failure(Path(folder)) or error from None
-        return json.loads((Path(folder) / "result.json").read_text("utf-8"))
+        except _ENDED as error:
+            # What goes wrong after all have left their result, as they shut down, takes nothing.
+            if len(list(Path(folder).glob("result-*.json"))) < nproc:
+                raise _failure(Path(folder), str(error)) from None
+        return json.loads((Path(folder) / "result-0.json").read_text("utf-8"))
 
 
 def _process(local_rank: int, function: Callable, arguments: tuple, first: Place, folder: str):
@@ -204,10 +211,10 @@ def _process(local_rank: int, function: Callable, arguments: tuple, first: Place
         warnings.simplefilter("ignore")  # the first process says the same
     try:
         result = function(*arguments)
-        if local_rank == 0:
-            (Path(folder) / "result.json").write_text(json.dumps(result), "utf-8")
         if dist.is_initialized():
             barrier()
+        (Path(folder) / f"result-{local_rank}.json").write_text(json.dumps(result), "utf-8")
+        if dist.is_initialized():
             dist.destroy_process_group()
     except Exception as error:
         report = {
@@ -220,14 +227,15 @@ def _process(local_rank: int, function: Callable, arguments: tuple, first: Place
         raise
 
 
-def _failure(folder: Path) -> Exception | None:
+def _failure(folder: Path, end: str) -> Exception:
     """The error that ended a group: a user's mistake if there is one, else the earliest.
 
-    The others are its consequences: a process whose partner has gone fails too.
+    The others are its consequences: a process whose partner has gone fails too. ``end`` is how the
+    first process to go ended: it may have been killed, and left nothing.
     """
     reports = [json.loads(file.read_text("utf-8")) for file in folder.glob("error-*.json")]
     for report in reports:
         if report["kind"]:
             return getattr(errors, report["kind"])(report["message"])
     earliest = min(reports, key=lambda report: report["time"], default=None)
-    return RuntimeError(earliest["text"]) if earliest else None
+    return RuntimeError(f"{end.strip()}\n\n{earliest['text']}" if earliest else end)

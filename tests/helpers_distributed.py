@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import signal
 import time
 
 import torch
@@ -39,8 +42,16 @@ def fail(kind: str) -> None:
     """The second process fails while the first waits for it."""
     distributed.connect(torch.device("cpu"))
     if distributed.place().rank == 1:
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         raise {"user": DataError, "crash": KeyError}[kind]("what is wrong")
     distributed.barrier()
+
+
+def abort_at_exit() -> str:
+    """The process aborts as it shuts down, as a library's threads may make it."""
+    atexit.register(os.abort)
+    return "done"
 
 
 def train(runs: list) -> dict:
