@@ -92,7 +92,7 @@ def test_linear_layer_gradient_by_finite_differences():
 # ---- a whole step --------------------------------------------------------------------------------
 
 
-def plain_info_nce(anchor, candidates, temperature, weight=None, block=None):
+def plain_info_nce(anchor, candidates, temperature, weight=None, share=None):
     """The formula of losses.info_nce in torch's operations, with its n × M·n matrix."""
     if candidates.dim() == 2:
         candidates = candidates.unsqueeze(0)
@@ -185,10 +185,10 @@ def test_batches_are_recboles(planted, prepare, make_config, shuffle, size):
         config = make_config("BPR", planted.folder, train_batch_size=size, shuffle=shuffle)
         train = prepare(config).train
         assert type(train) is not TrainDataLoader
-        batches = iter(train) if loader == "ours" else super(type(train), train).__iter__()
         np.random.seed(5)
-        one = list(batches)
-        two = list(train if loader == "ours" else super(type(train), train).__iter__())
+        one, two = (
+            list(train if loader == "ours" else TrainDataLoader.__iter__(train)) for _ in range(2)
+        )
         assert len(one) == len(two) == len(train)
         epochs.append(one + two)
     for ours, theirs in zip(*epochs, strict=True):

@@ -40,12 +40,14 @@ class TrainLoader(TrainDataLoader):
             yield from super().__iter__()
             return
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)  # seed of workers
-        if self.shuffle:
-            order = torch.randperm(self.sample_size, generator=self.generator).numpy()
-        else:
-            order = np.arange(self.sample_size)
+        order = self._order() if self.shuffle else np.arange(self.sample_size)
         for start in _batch_starts(self):
             yield self.collate_fn(order[start : start + self.step])
+        if self.shuffle:
+            self._order()  # torch's sampler ends with an order that it does not use
+
+    def _order(self) -> np.ndarray:
+        return torch.randperm(self.sample_size, generator=self.generator).numpy()
 
 
 class FullSortLoader(FullSortEvalDataLoader):
