@@ -7,7 +7,7 @@ import torch
 from recbole.sampler import Sampler as RecBoleSampler
 
 from recbole_sigrec.errors import DataError, some
-from recbole_sigrec.user_items import UserItems
+from recbole_sigrec.user_items import UserItems, sorted_distinct
 
 
 class Sampler(RecBoleSampler):
@@ -28,7 +28,7 @@ class Sampler(RecBoleSampler):
     ):
         self._train = datasets[0]
         self._train_items = self._train.inter_feat[self._train.iid_field].numpy()
-        self._pool = np.unique(self._train_items) if candidates == "train" else None
+        self._pool = sorted_distinct(self._train_items) if candidates == "train" else None
         self.phase = None
         try:
             super().__init__(phases, datasets, distribution, alpha)
@@ -41,7 +41,7 @@ class Sampler(RecBoleSampler):
         Raises:
             DataError: a user has used every candidate.
         """
-        candidates = np.unique(self._train_items) if self._limited() else range(1, self.item_num)
+        candidates = sorted_distinct(self._train_items) if self._limited() else range(1, self.item_num)
         full = np.flatnonzero(self.set_phase("train").used_ids.sizes >= len(candidates))
         if len(full):
             tokens = self._train.field2id_token[self._train.uid_field][full]
@@ -62,7 +62,9 @@ class Sampler(RecBoleSampler):
 
     def _build_alias_table(self):
         """Popularity to the power ``alpha``; of training, where RecBole counts all three parts."""
-        items, count = np.unique(self._train_items, return_counts=True)
+        count = np.bincount(self._train_items)
+        items = np.flatnonzero(count)
+        count = count[items]
         weight = (count / count.sum()) ** self.alpha
         self._popular = items, np.cumsum(weight) / weight.sum()
 
