@@ -56,7 +56,7 @@ EXTRAS_REQUIRE = {
     "faiss": FAISS,
     "tune": ["optuna>=3.5,<6"],
     "test": TEST,
-    "dev": [*TEST, "ruff>=0.6,<1", "build>=1.2,<2"],
+    "dev": [*TEST, "ruff>=0.6,<1", "build>=1.2,<2", "pytest-benchmark>=4,<6"],
 }
 
 setup(

@@ -10,6 +10,7 @@ import os
 
 import numpy as np
 import torch
+from powerlaw import powerlaw
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.evaluator import Collector
 from recbole.model.general_recommender import LightGCN
@@ -21,6 +22,7 @@ from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph import collaborative_topk, interaction_matrix, knn_graph
 from recbole_sigrec.model.losses import info_nce
 from recbole_sigrec.quick_start import build_model, create_dataset, data_preparation
+from recbole_sigrec.sampler import Sampler
 from recbole_sigrec.trainer import trainer_class
 
 DATA_PATH = os.environ.get("BENCHMARK_DATA_PATH", "dataset")
@@ -222,6 +224,30 @@ def copy():
     return lambda: np.copyto(target, source)
 
 
+def large_collaborative():
+    """The size of Amazon Electronics."""
+    users, items, _ = powerlaw(192_403, 63_001, 1_700_000, d=1)
+    matrix = interaction_matrix(users, items, 192_403, 63_001)
+    return lambda: collaborative_topk(matrix, K)
+
+
+LARGE = (63_000, 4096)
+
+
+def large_semantic():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(LARGE, generator=generator)
+    return lambda: knn_graph(features, K, symmetric=False)
+
+
+def scale_cases():
+    """Cases of large synthetic data: (group, name, prepare)."""
+    return [
+        ("collaborative graph, 1,700,000 pairs, 63,001 items", "ours", large_collaborative),
+        (f"semantic graph, {LARGE[0]:,} x {LARGE[1]:,}", "ours", large_semantic),
+    ]
+
+
 def machine_cases():
     """Cases that need no data set: (group, name, prepare)."""
     return [
@@ -233,10 +259,14 @@ def machine_cases():
     ]
 
 
+def cases_of(dataset):
+    """The cases of a data set, or of ``machine`` or ``scale``."""
+    special = {"machine": machine_cases, "scale": scale_cases}
+    return special[dataset]() if dataset in special else data_cases(dataset)
+
+
 def data_cases(dataset):
     """Cases of one data set: (group, name, prepare)."""
-    from recbole_sigrec.sampler import Sampler
-
     bind = functools.partial
     cases = [("loading the data set", "ours", bind(loading, dataset))]
     for distribution in ("uniform", "popularity"):

@@ -21,6 +21,7 @@ import scipy.sparse as sp
 import torch
 from powerlaw import powerlaw
 
+from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
@@ -32,11 +33,12 @@ from recbole_sigrec.graph import (
     propagate,
 )
 from recbole_sigrec.quick_start import evaluation_batch
+from recbole_sigrec.ranking import top_items
 
 USERS, INTERACTIONS = 2, 20  # per item
 FEATURES, D, K = 128, 64, 10  # raw features, embeddings, neighbours
 EVALUATED, CUTOFF, EVAL_MEMORY_MB = 1000, 50, 32
-EXACT = 200_000  # items up to which the semantic graph is exact; beyond, FAISS's inverted file
+EXACT = 200_000  # items up to which the semantic graph is exact; beyond, FAISS's HNSW
 
 
 def load_interactions(n, folder):
@@ -66,7 +68,7 @@ def collaborative(n, folder):
 
 def semantic(n, folder):
     features = torch.from_numpy(np.load(folder / "features.npy"))
-    method = {} if n <= EXACT else {"method": "ivf"}
+    method = {} if n <= EXACT else {"method": "hnsw"}
     return lambda: knn_graph(features, K, **method)
 
 
@@ -94,8 +96,8 @@ def evaluation(n, folder):
 
     def rank():
         for start in range(0, EVALUATED, block):
-            scores = users[start : start + block] @ items.T
-            best[start : start + block] = scores.topk(CUTOFF).indices
+            scores = matmul_nt(users[start : start + block], items)
+            best[start : start + block] = top_items(scores, CUTOFF)
 
     return rank
 

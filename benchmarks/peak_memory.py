@@ -17,8 +17,7 @@ def resident(field):
 
 def main():
     dataset, group, name = sys.argv[1:]
-    found = cases.machine_cases() if dataset == "machine" else cases.data_cases(dataset)
-    prepare = next(p for g, n, p in found if (g, n) == (group, name))
+    prepare = next(p for g, n, p in cases.cases_of(dataset) if (g, n) == (group, name))
     os.chdir(tempfile.mkdtemp())
     cases.set_machine()
     step = prepare()

@@ -1,8 +1,9 @@
 """All benchmarks in one go: times by pytest-benchmark, peak memory in processes of their own.
 
-    python benchmarks/run.py --data_path=DIR --datasets=tiktok,baby --out=benchmarks/RESULTS.md
+    python benchmarks/run.py --data_path=DIR --datasets=tiktok,baby,scale
 
-Needs: pip install ".[dev,faiss]". One thread unless --threads=N. Nothing else should be running.
+``scale`` stands for large synthetic data (minutes). Needs: pip install ".[dev,faiss]". One thread
+unless --threads=N. Nothing else should be running. growth.py measures how cost grows.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MACHINE = "machine"
+TITLES = {MACHINE: "The machine", "scale": "Large synthetic data"}
 
 
 def main():
@@ -26,7 +28,7 @@ def main():
     parser.add_argument("--datasets", default="ml-100k")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="", help="groups whose name holds this text")
+    parser.add_argument("--only", default="", help="cases whose name holds this text (pytest -k)")
     parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
     options = parser.parse_args()
     environment = {
@@ -96,7 +98,7 @@ def _version(name):
 def tables(rows):
     lines = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        lines += [f"## {'The machine' if dataset == MACHINE else dataset}", ""]
+        lines += [f"## {TITLES.get(dataset, dataset)}", ""]
         lines += [
             "| | | median | smallest, largest | × | memory, MiB |",
             "|---|---|---|---|---|---|",
@@ -153,7 +155,7 @@ def limits(rows):
     for dataset in dict.fromkeys(row["dataset"] for row in rows if row["dataset"] != MACHINE):
         seconds = median(dataset, "semantic graph", "ours")
         if seconds:
-            n, d = cases.widest(dataset).shape
+            n, d = cases.LARGE if dataset == "scale" else cases.widest(dataset).shape
             flops = 2 * n * n * d
             lines.append(f"- {dataset}, semantic graph, {n} x {d}: {_rates(flops / seconds, rate)}")
         seconds = median(dataset, "training epoch", "LightGCN, ours")

@@ -41,7 +41,9 @@ class Sampler(RecBoleSampler):
         Raises:
             DataError: a user has used every candidate.
         """
-        candidates = sorted_distinct(self._train_items) if self._limited() else range(1, self.item_num)
+        candidates = (
+            sorted_distinct(self._train_items) if self._limited() else range(1, self.item_num)
+        )
         full = np.flatnonzero(self.set_phase("train").used_ids.sizes >= len(candidates))
         if len(full):
             tokens = self._train.field2id_token[self._train.uid_field][full]

@@ -247,10 +247,12 @@ def test_two_processes_give_the_result_of_one(planted, make_values, tmp_path):
     half = alone[0]["checkpoint"].removesuffix(".pth") + ".last.pth"
     runs.append(["SIGRec", "planted", {**more, "resume": half, "result_file": "result.json"}])
 
-    before = {folder: len(list(tmp_path.glob(folder))) for folder in ("saved/*.pth", "log*/*[0-9]*")}
+    before = {
+        folder: len(list(tmp_path.glob(folder))) for folder in ("saved/*.pth", "log*/*[0-9]*")
+    }
     got = distributed.spawn(helpers_distributed.train, (runs,), 2)
-    for folder, n in before.items():  # one process has written: the same number of files again
-        assert len(list(tmp_path.glob(folder))) == 2 * n > 0
+    for files, n in before.items():  # one process has written: the same number of files again
+        assert len(list(tmp_path.glob(files))) == 2 * n > 0
     assert json.loads((tmp_path / "result.json").read_text("utf-8")) == got["results"][-1]
     assert got["of_all"] == [[result["test_result"] for result in got["results"]]] * 2
 
