@@ -44,7 +44,13 @@ def matmul_nt(
     operator = None if plain or 0 in left.shape or 0 in right.shape else _onednn()
     if operator is None:
         return torch.nn.functional.linear(left, right, bias)
-    return operator(left, right, bias, "none", [], "")
+    return operator(_dense(left), _dense(right), bias, "none", [], "")
+
+
+def _dense(matrix: torch.Tensor) -> torch.Tensor:
+    """Without gaps between rows or columns, with which oneDNN can be a hundred times slower."""
+    dense = matrix.is_contiguous() or matrix.T.is_contiguous()
+    return matrix if dense else matrix.contiguous()
 
 
 class _Linear(torch.autograd.Function):
