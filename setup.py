@@ -48,7 +48,7 @@ INSTALL_REQUIRES = [
 ]
 
 FAISS = ["faiss-cpu>=1.8,<2"]
-TEST = ["pytest>=8,<10", "hypothesis>=6.100,<7", *FAISS]
+TEST = ["pytest>=8,<10", "hypothesis>=6.100,<7"]
 
 EXTRAS_REQUIRE = {
     "text": ["sentence-transformers>=3,<7"],
@@ -56,7 +56,7 @@ EXTRAS_REQUIRE = {
     "faiss": FAISS,
     "tune": ["optuna>=3.5,<6"],
     "test": TEST,
-    "dev": [*TEST, "ruff>=0.6,<1", "build>=1.2,<2", "pytest-benchmark>=4,<6"],
+    "dev": [*TEST, *FAISS, "ruff>=0.6,<1", "build>=1.2,<2", "pytest-benchmark>=4,<6"],
 }
 
 setup(

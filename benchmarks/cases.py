@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from powerlaw import powerlaw
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
-from recbole.evaluator import Collector
 from recbole.model.general_recommender import LightGCN
 from recbole.sampler import Sampler as RecBoleSampler
 from recbole.trainer import Trainer
@@ -20,6 +19,7 @@ from recbole.trainer import Trainer
 from recbole_sigrec import Config, compat
 from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph import collaborative_topk, interaction_matrix, knn_graph
+from recbole_sigrec.graph.knn import tile_size
 from recbole_sigrec.model.losses import info_nce
 from recbole_sigrec.quick_start import build_model, create_dataset, data_preparation
 from recbole_sigrec.sampler import Sampler
@@ -43,6 +43,7 @@ def set_machine():
 
 def config(dataset, model="LightGCN", **values):
     values = {"data_path": DATA_PATH, "show_progress": False, "graph_cache_dir": "~", **values}
+    values["use_gpu"] = False
     return Config(model, dataset, config_dict=values)
 
 
@@ -74,7 +75,6 @@ def sampling(dataset, cls, distribution):
     sampler = cls(["train", "valid", "test"], parts, distribution).set_phase("train")
     users = train.dataset.inter_feat[data.uid_field].numpy()[:BATCH]
     items = train.dataset.inter_feat[data.iid_field].numpy()[:BATCH]
-    sampler.sample_by_user_ids(users, items, 1)  # our sampler sorts the used pairs at its first use
     return lambda: sampler.sample_by_user_ids(users, items, 1)
 
 
@@ -112,7 +112,6 @@ def recbole_evaluation(dataset, batch):
     """RecBole's own trainer, loader and collector; ``batch`` scores, as it counts them."""
     settings, _, train, valid, _ = prepared(dataset, eval_batch_size=batch)
     trainer = Trainer(settings, RecBoleLightGCN(settings, train.dataset))
-    trainer.eval_collector = Collector(settings)
     loader = FullSortEvalDataLoader(settings, valid._dataset, valid._sampler)
     return functools.partial(_evaluate, trainer, loader)
 
@@ -238,6 +237,14 @@ def large_semantic():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(LARGE, generator=generator)
     return lambda: knn_graph(features, K, symmetric=False)
+
+
+def semantic_flops(n, d):
+    """Multiply-adds twice: of the tiles that the search computes, and of all n × n pairs."""
+    size = tile_size(d)
+    blocks = [min(size, n - start) for start in range(0, n, size)]
+    pairs = sum(one * sum(blocks[i:]) for i, one in enumerate(blocks))
+    return 2 * pairs * d, 2 * n * n * d
 
 
 def scale_cases():

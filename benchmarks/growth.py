@@ -50,7 +50,8 @@ def random_graph(n, seed):
     """A symmetric graph of the size of a top-k item graph."""
     rng = np.random.default_rng(seed)
     rows = np.repeat(np.arange(n), K)
-    graph = sp.csr_matrix((rng.random(n * K, np.float32), (rows, rng.integers(0, n, n * K))))
+    columns = rng.integers(0, n, n * K)
+    graph = sp.csr_matrix((rng.random(n * K, np.float32), (rows, columns)), shape=(n, n))
     return graph.maximum(graph.T).tocsr()
 
 

@@ -18,14 +18,16 @@ def resident(field):
 def main():
     dataset, group, name = sys.argv[1:]
     prepare = next(p for g, n, p in cases.cases_of(dataset) if (g, n) == (group, name))
-    os.chdir(tempfile.mkdtemp())
     cases.set_machine()
-    step = prepare()
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")  # VmHWM starts again from what is resident now
-    before = resident("VmRSS")
-    step()
-    print(f"{max(0.0, resident('VmHWM') - before):.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        step = prepare()
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")  # VmHWM starts again from what is resident now
+        before = resident("VmRSS")
+        step()
+        print(f"{max(0.0, resident('VmHWM') - before):.1f}")
+        os.chdir("/")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,7 @@ from recbole.evaluator import Collector as RecBoleCollector
 from recbole.utils import FeatureType
 
 from recbole_sigrec import distributed
-from recbole_sigrec.gemm import matmul_nt
-from recbole_sigrec.graph import (
-    SparseGraph,
-    bipartite_graph,
-    interaction_matrix,
-    mean_propagation,
-)
+from recbole_sigrec.graph import bipartite_graph, interaction_matrix
 from recbole_sigrec.ranking import top_items
 
 _ALIASES = {
@@ -134,7 +128,8 @@ class NormalizedAdjacency:
     removed. The matrix is the same but for RecBole's 1e-7 added to each degree.
     """
 
-    def _adjacency(self) -> sp.csr_matrix:
+    def adjacency(self) -> sp.csr_matrix:
+        """Float32 [n_users + n_items, n_users + n_items]."""
         pairs = self.interaction_matrix.tocoo()
         matrix = interaction_matrix(pairs.row, pairs.col, self.n_users, self.n_items)
         adjacency = bipartite_graph(matrix)
@@ -146,35 +141,11 @@ class NormalizedAdjacency:
 
     def get_norm_adj_mat(self) -> torch.Tensor:
         """Sparse COO float32 [n_users + n_items, n_users + n_items]."""
-        adjacency = self._adjacency().tocoo()
+        adjacency = self.adjacency().tocoo()
         index = torch.from_numpy(np.stack([adjacency.row, adjacency.col]).astype(np.int64))
         values = torch.from_numpy(adjacency.data)
         coo = torch.sparse_coo_tensor(index, values, adjacency.shape, check_invariants=False)
         return coo.coalesce()
-
-
-class LightGCNPropagation(NormalizedAdjacency):
-    """Mixin: RecBole's LightGCN on our propagation; the same numbers, in a fraction of the time.
-
-    Parameters, loss and random numbers are RecBole's; only the product with the adjacency matrix,
-    and its backward pass, are done by :func:`~recbole_sigrec.graph.mean_propagation`.
-    """
-
-    def get_norm_adj_mat(self) -> SparseGraph:
-        """[n_users + n_items, n_users + n_items]."""
-        return SparseGraph(self._adjacency())
-
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Users [n_users, d] and items [n_items, d]."""
-        final = mean_propagation(self.norm_adj_matrix, self.get_ego_embeddings(), self.n_layers)
-        return torch.split(final, [self.n_users, self.n_items])
-
-    def full_sort_predict(self, interaction) -> torch.Tensor:
-        """Scores of all items for each user: [batch · n_items]."""
-        if self.restore_user_e is None or self.restore_item_e is None:
-            self.restore_user_e, self.restore_item_e = self.forward()
-        users = self.restore_user_e[interaction[self.USER_ID]]
-        return matmul_nt(users, self.restore_item_e).view(-1)
 
 
 class CountedPopularity:
@@ -193,16 +164,10 @@ class CountedPopularity:
 
 
 REPAIRS = {
-    "LightGCN": LightGCNPropagation,
     **dict.fromkeys(("NGCF", "NCL"), NormalizedAdjacency),
     "Pop": CountedPopularity,
 }
 """RecBole's models that need a repair: name → mixin."""
-
-ROW_MEAN_LOSSES = {"BPR"}
-"""RecBole's models whose loss is a mean over the batch's rows, so that a share of the rows gives a
-share of the loss. LightGCN's is not: its regulariser is a norm, and those of two shares add up to
-√2 of the whole's, which after one epoch of a small data set moved parameters by 1.4e-4."""
 
 BROKEN_MODELS = {
     name: "it builds its graph through scipy.sparse.dok_matrix._update, which SciPy 1.13 removed"

@@ -340,7 +340,7 @@ class Config(RecBoleConfig):
         if not self.final_config_dict["use_gpu"]:
             self.final_config_dict["device"] = torch.device("cpu")
         place = distributed.place()
-        if place.nproc > 1 and self.final_config_dict["device"].type == "cuda":
+        if place.world_size > 1 and self.final_config_dict["device"].type == "cuda":
             if torch.cuda.device_count() < place.nproc:
                 raise ConfigError(
                     f"config key [gpu_id] = [{self.final_config_dict['gpu_id']}]: nproc = "

@@ -17,12 +17,13 @@ from torch.autograd.function import once_differentiable
 @functools.cache
 def _onednn():
     """The oneDNN operator, or None where this build of torch lacks it."""
-    if not torch.backends.mkldnn.is_available():
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return None
     try:
         operator = torch.ops.mkldnn._linear_pointwise
-        left, right = torch.ones(2, 3), torch.ones(4, 3)
-        works = torch.equal(operator(left, right, None, "none", [], ""), left @ right.T)
+        left, right = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4).T
+        bias = torch.tensor([1.0, -torch.inf, 0.0, 2.0])
+        works = torch.equal(operator(left, right, bias, "none", [], ""), left @ right.T + bias)
     except (AttributeError, RuntimeError, TypeError):
         return None
     return operator if works else None

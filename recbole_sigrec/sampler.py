@@ -9,6 +9,8 @@ from recbole.sampler import Sampler as RecBoleSampler
 from recbole_sigrec.errors import DataError, some
 from recbole_sigrec.user_items import UserItems, sorted_distinct
 
+_ROUNDS = 50  # of drawing again, before the unused items are listed
+
 
 class Sampler(RecBoleSampler):
     """RecBole's sampler with an exact, vectorised rejection of used items.
@@ -108,9 +110,28 @@ class Sampler(RecBoleSampler):
         users = np.tile(np.asarray(user_ids), num)
         drawn = self.sampling(len(users))
         open_ = np.arange(len(users))
-        for _ in range(10_000):
+        for _ in range(_ROUNDS):
             open_ = open_[self.used_ids.contains(users[open_], drawn[open_])]
             if len(open_) == 0:
                 return torch.from_numpy(drawn.astype(np.int64))
             drawn[open_] = self.sampling(len(open_))
-        raise ValueError(f"no unused item can be drawn for user id {users[open_[0]]}")
+        for row in open_:  # of users with hardly an item left
+            drawn[row] = self._draw_unused(users[row])
+        return torch.from_numpy(drawn.astype(np.int64))
+
+    def _draw_unused(self, user: int) -> int:
+        """One of the user's unused candidates, listed one by one."""
+        weight = None
+        if self.distribution == "popularity":
+            items, cumulative = self._popular
+            weight = np.diff(cumulative, prepend=0.0)
+        elif self._pool is not None and self.phase == "train":
+            items = self._pool
+        else:
+            items = np.arange(1, self.item_num)
+        unused = ~self.used_ids.contains(np.full(len(items), user), items)
+        if not unused.any():
+            raise ValueError(f"no unused item can be drawn for user id {user}")
+        if weight is not None:
+            weight = weight[unused] / weight[unused].sum()
+        return np.random.choice(items[unused], p=weight)

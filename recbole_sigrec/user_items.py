@@ -43,6 +43,8 @@ class UserItems(Sequence):
     def __getitem__(self, user):
         if user is None:  # asked for, and not used, by RecBole's FullSortEvalDataLoader
             return set()
+        if isinstance(user, slice):
+            user = range(len(self))[user]
         if np.ndim(user):
             sets = np.empty(len(user), dtype=object)
             sets[:] = [self[one] for one in user]
@@ -66,3 +68,18 @@ class UserItems(Sequence):
         offset = np.arange(len(row)) - np.repeat(count.cumsum() - count, count)
         items = self.keys[self._start[users][row] + offset] % self.n_items
         return torch.from_numpy(row), torch.from_numpy(items)
+
+
+class ItemTensors:
+    """RecBole's array of a tensor of items per user, made when asked for."""
+
+    def __init__(self, items: UserItems):
+        self._items = items
+
+    def __getitem__(self, users) -> np.ndarray | torch.Tensor:
+        """The items of a user as int64 [n], or an array of such tensors for several users."""
+        if np.ndim(users) == 0:
+            return self._items.rows(np.array([int(users)]))[1]
+        tensors = np.empty(len(users), dtype=object)
+        tensors[:] = [self[user] for user in users]
+        return tensors

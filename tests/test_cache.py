@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -253,7 +254,15 @@ def test_a_second_model_reads_the_graphs_of_the_first(
         "knn_search": "hnsw",
         "collab_knn_k": 3,
         "collab_measure": "count",
+        "collab_max_history": 6,
         "graph_cache_dir": None,
     }.items():
         with pytest.raises(AssertionError, match="built again"):
             prepare(make_config("SIGRec", planted.folder, **{key: value}))
+    other = tmp_path / "other" / planted.folder.name  # the same data set, one feature changed
+    shutil.copytree(planted.folder, other)
+    features = np.load(other / "text_feat.npy")
+    features[3] = -features[3]
+    np.save(other / "text_feat.npy", features)
+    with pytest.raises(AssertionError, match="built again"):
+        prepare(make_config("SIGRec", other))

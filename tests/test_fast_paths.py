@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.model.general_recommender import LightGCN
+from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
 import recbole_sigrec.model.sigrec
 from recbole_sigrec import Config, compat, gemm
@@ -217,6 +218,29 @@ def test_evaluation_batches_are_recboles(planted, prepare, make_config, phase, m
             pairs = [set(zip(row.tolist(), item.tolist())) for row, item in (one, two)]
             assert pairs[0] == pairs[1] and len(one[0]) == len(two[0])
             assert one[0].dtype == one[1].dtype == torch.int64
+
+
+@pytest.mark.parametrize("phase", ["train", "valid", "test"])
+def test_the_length_of_a_loader_follows_its_batch_size(planted, prepare, make_config, phase):
+    prepared = prepare(make_config("BPR", planted.folder))
+    loader = getattr(prepared, phase)
+    loader.update_config(
+        make_config("BPR", planted.folder, train_batch_size=50, eval_batch_size=7 * 57)
+    )
+    assert len(loader) == len(list(loader)) > 4
+
+
+def test_recboles_case_study(planted, prepare, make_config):
+    """RecBole's way to recommend with a loader: the user's history is left out."""
+    prepared = prepare(make_config("BPR", planted.folder))
+    test = prepared.test
+    users = test.uid_list.numpy()[:3]
+    scores = full_sort_scores(users, prepared.model, test, device="cpu")
+    for row, user in zip(scores, users):
+        history = test._sampler.used_ids[user] - set(test.uid2positive_item[user].tolist())
+        assert set(torch.isinf(row).nonzero().flatten().tolist()) == {0, *history}
+    _, items = full_sort_topk(users, prepared.model, test, k=5, device="cpu")
+    assert torch.equal(items, torch.topk(scores, 5).indices)
 
 
 # ---- ranking -------------------------------------------------------------------------------------

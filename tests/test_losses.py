@@ -240,6 +240,7 @@ def test_half_precision_does_not_overflow():
     # 4,096 nearly equal embeddings at τ = 0.1: the sum of the exponentials is near 9e7.
     x = torch.ones(4096, 8) + 0.01 * torch.rand(4096, 8)
     expected = info_nce(x, x, 0.1)
+    assert info_nce(x, x.half(), 0.1).item() == pytest.approx(expected.item(), abs=1e-2)
     with torch.autocast("cpu", dtype=torch.float16):
         assert info_nce(x, x, 0.1).item() == pytest.approx(expected.item(), abs=1e-5)
     assert info_nce(x.half(), x.half(), 0.1).item() == pytest.approx(expected.item(), abs=1e-2)

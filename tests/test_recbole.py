@@ -100,7 +100,8 @@ def test_names_of_models():
     assert {"LightGCN", "BPR", "Pop", "ItemKNN", "NGCF"} <= recbole_models()
     lightgcn = resolve_model("LightGCN")
     assert lightgcn.__name__ == "LightGCN"
-    assert lightgcn.__mro__[1] is compat.LightGCNPropagation
+    assert lightgcn.__module__ == "recbole_sigrec.model.lightgcn"
+    assert resolve_model("NGCF").__mro__[1] is compat.NormalizedAdjacency
     assert resolve_model("BPR").__module__.startswith("recbole.")
     with pytest.raises(ConfigError, match="Did you mean 'BPR'"):
         resolve_model("BPRR")

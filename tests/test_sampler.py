@@ -246,3 +246,12 @@ def test_a_user_with_nothing_left_is_named_before_training():
     with pytest.raises(DataError, match=r"anna have used every item"):
         sampler.check_training()
     make(train).check_training()  # all items: there is something left
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_the_last_unused_item_is_found(distribution):
+    """One free item among 20,000: hardly ever drawn at random."""
+    n = 20_001
+    used = [(1, item) for item in range(1, n) if item != 777]
+    sampler = make([*used, (2, 777)], n_users=3, n_items=n, distribution=distribution)
+    assert draw(sampler.set_phase("train"), [1, 1, 1]).tolist() == [777] * 3

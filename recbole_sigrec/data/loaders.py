@@ -12,7 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
 from recbole_sigrec import distributed
-from recbole_sigrec.user_items import UserItems
+from recbole_sigrec.user_items import ItemTensors, UserItems
 
 
 def loader_class(config, phase: str, sampler) -> type:
@@ -45,6 +45,9 @@ class TrainLoader(TrainDataLoader):
             yield self.collate_fn(order[start : start + self.step])
         if self.shuffle:
             self._order()  # torch's sampler ends with an order that it does not use
+
+    def __len__(self) -> int:
+        return len(_batch_starts(self))
 
     def _order(self) -> np.ndarray:
         return torch.randperm(self.sample_size, generator=self.generator).numpy()
@@ -85,6 +88,19 @@ class FullSortLoader(FullSortEvalDataLoader):
         starts = _batch_starts(self)
         for start in starts[distributed.share(len(starts))]:
             yield self.collate_fn(np.arange(start, min(start + self.step, self.sample_size)))
+
+    def __len__(self) -> int:
+        return len(_batch_starts(self))
+
+    @property
+    def uid2history_item(self) -> ItemTensors:
+        """For RecBole's case study: the items that are not ranked for a user."""
+        return ItemTensors(self._history)
+
+    @property
+    def uid2positive_item(self) -> ItemTensors:
+        """For RecBole's case study: a user's items in the part."""
+        return ItemTensors(self._positive)
 
     def collate_fn(self, index):
         """RecBole's tuple: users, (row, item) of their history, rows and items of positives."""

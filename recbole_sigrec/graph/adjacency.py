@@ -129,8 +129,9 @@ class SparseGraph(torch.nn.Module):
         """A @ dense, or Aᵀ @ dense, outside the autograd graph."""
         name = "forward" if self.symmetric or not transposed else "backward"
         crow, col, val = (getattr(self, f"{name}_{part}") for part in ("crow", "col", "val"))
-        val = val.to(dense.dtype)  # float64 in gradient checks
-        dense = dense.contiguous()
+        dtype = torch.promote_types(dense.dtype, torch.float32)  # half precision widened
+        val = val.to(dtype)  # float64 in gradient checks
+        dense = dense.to(dtype).contiguous()
         if dense.device.type == "cpu":
             # A row of A is a weighted bag of embeddings; torch's kernel for bags gathers whole rows
             # with vector instructions, three times as fast as its sparse product.
@@ -139,7 +140,8 @@ class SparseGraph(torch.nn.Module):
             warnings.simplefilter("ignore", UserWarning)
             shape = (len(crow) - 1, len(dense))
             csr = torch.sparse_csr_tensor(crow, col, val, size=shape, check_invariants=False)
-        return csr @ dense
+        with torch.autocast(dense.device.type, enabled=False):
+            return csr @ dense
 
     def forward(self, dense: torch.Tensor) -> torch.Tensor:
         """A @ dense.

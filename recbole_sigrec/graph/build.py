@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_sigrec.graph.cache import cached_graph
-from recbole_sigrec.graph.collaborative import collaborative_topk
+from recbole_sigrec.graph.collaborative import collaborative_topk, without_long_histories
 from recbole_sigrec.graph.knn import knn_graph
 
 
@@ -53,8 +53,8 @@ def collaborative_graph(config, interactions: sp.csr_matrix) -> sp.csr_matrix:
         "k": config["collab_knn_k"],
         "measure": config["collab_measure"],
         "symmetric": config["knn_symmetric"],
-        "max_history": config["collab_max_history"],
     }
+    interactions = without_long_histories(interactions, config["collab_max_history"])
     memory_mb = config["graph_memory_mb"]
     return cached_graph(
         config["graph_cache_dir"],

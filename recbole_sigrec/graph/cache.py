@@ -104,8 +104,8 @@ def _locked(path: Path):
         except Timeout:
             log.info(f"waiting for another process, which is at {path}")
             lock.acquire()
-    except OSError as error:
-        log.warning(f"graph cache {path} cannot be locked ({error.strerror or error})")
+    except (OSError, NotImplementedError) as error:  # a file system may know no locks
+        log.warning(f"graph cache {path} cannot be locked ({error})")
     try:
         yield
     finally:
@@ -135,7 +135,7 @@ def _read(path: Path) -> sp.csr_matrix | None:
 
 
 def _write(graph: sp.csr_matrix, path: Path) -> None:
-    part = path.with_suffix(".tmp")  # one writer at a time: the lock is held
+    part = path.with_suffix(f".{os.getpid()}.tmp")
     with open(part, "wb") as file:
         sp.save_npz(file, graph, compressed=False)
         file.flush()

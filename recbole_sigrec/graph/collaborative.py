@@ -59,7 +59,7 @@ def collaborative_topk(
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     threads = threads or torch.get_num_threads()
-    right = _without_long_histories(sp.csr_matrix(interactions, dtype=np.float32), max_history)
+    right = without_long_histories(sp.csr_matrix(interactions, dtype=np.float32), max_history)
     left = right.T.tocsr()  # [n_items, n_users]
     n_i = np.diff(left.indptr).astype(np.float64)  # users per item
     degree = np.diff(right.indptr).astype(np.float64)  # items per user
@@ -81,8 +81,8 @@ def collaborative_topk(
     return graph.maximum(graph.T).tocsr() if symmetric else graph
 
 
-def _without_long_histories(interactions: sp.csr_matrix, limit: int | None) -> sp.csr_matrix:
-    """The rows of at most ``limit`` entries; what is left out is logged."""
+def without_long_histories(interactions: sp.csr_matrix, limit: int | None) -> sp.csr_matrix:
+    """The users (rows) of at most ``limit`` items; who is left out is logged. None: all."""
     degree = np.diff(interactions.indptr)
     if limit is None or (degree <= limit).all():
         return interactions

@@ -101,6 +101,27 @@ class MultimodalRecommender(GeneralRecommender):
         return matmul_nt(users[interaction[self.USER_ID]], items).view(-1)
 
 
+class RawFeatures(nn.Module):
+    """The features of each modality by its name: trained, or constant.
+
+    Constant ones share the data set's memory and are not part of a checkpoint.
+
+    Args:
+        features: modality name → float32 [n_items, d_m].
+    """
+
+    def __init__(self, features: dict[str, torch.Tensor], trained: bool):
+        super().__init__()
+        for name, values in features.items():
+            if trained:
+                self.register_parameter(name, nn.Parameter(values.clone()))
+            else:
+                self.register_buffer(name, values, persistent=False)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return getattr(self, name)
+
+
 def xavier_embedding(n: int, d: int) -> nn.Embedding:
     """An embedding table, Xavier-uniform as RecBole's and the field's models use it."""
     table = nn.Embedding(n, d)

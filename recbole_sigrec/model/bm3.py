@@ -18,7 +18,7 @@ from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import SparseGraph, bipartite_graph, mean_propagation
-from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
+from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
 from recbole_sigrec.model.losses import cosine_distance
 
 
@@ -47,10 +47,9 @@ class BM3(MultimodalRecommender):
         self.graph = SparseGraph(bipartite_graph(self.interactions))
         self.predictor = Linear(d, d)
         nn.init.xavier_normal_(self.predictor.weight)
-        self.raw = nn.ParameterDict()
+        self.raw = RawFeatures(self.features, keys.train_features)
         self.project = nn.ModuleDict()
         for name, features in self.features.items():
-            self.raw[name] = nn.Parameter(features.clone(), requires_grad=keys.train_features)
             self.project[name] = Linear(features.shape[1], d)
             nn.init.xavier_normal_(self.project[name].weight)
             self.register_buffer(f"has_{name}", self.mask[name], persistent=False)

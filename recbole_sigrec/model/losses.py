@@ -78,9 +78,9 @@ def info_nce(
         weight = anchor.new_ones(len(anchor))
     share = slice(None) if share is None else share
     with torch.autocast(anchor.device.type, enabled=False):  # sums of exponentials overflow float16
-        if anchor.dtype in (torch.float16, torch.bfloat16):
-            anchor, candidates = anchor.float(), candidates.float()
-        weight = weight.to(anchor.dtype)
+        dtype = torch.promote_types(anchor.dtype, candidates.dtype)
+        dtype = torch.promote_types(dtype, torch.float32)  # half precision widened
+        anchor, candidates, weight = anchor.to(dtype), candidates.to(dtype), weight.to(dtype)
         return _InfoNCE.apply(anchor, candidates, temperature, weight, block, share)
 
 

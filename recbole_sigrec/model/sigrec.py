@@ -39,7 +39,7 @@ from recbole_sigrec.graph import (
     propagate,
     semantic_graph,
 )
-from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
+from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
 from recbole_sigrec.model.losses import bpr_loss, info_nce, l2_loss
 
@@ -106,14 +106,13 @@ class SIGRec(MultimodalRecommender):
         self.user_graph = SparseGraph(self._user_aggregation())  # step 5, users
         self.semantic_graph = nn.ModuleDict(self._semantic_graphs(config))  # steps 1-3
 
-        self.raw = nn.ParameterDict()
-        self.project = nn.ModuleDict()
+        scaled = {}
         if keys.semantic_init != "id":
             for name, features in self.features.items():
-                scaled = scale_features(features, self.mask[name], keys.feature_scale)
-                self.raw[name] = nn.Parameter(scaled, requires_grad=keys.train_features)
-                gated = keys.semantic_init == "gated"
-                self.project[name] = (Purifier if gated else Linear)(scaled.shape[1], d)
+                scaled[name] = scale_features(features, self.mask[name], keys.feature_scale)
+        self.raw = RawFeatures(scaled, keys.train_features)
+        layer = Purifier if keys.semantic_init == "gated" else Linear
+        self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in scaled.items()})
         self.fusion = build_fusion(keys.fusion, len(self.modalities), d)
         for module in [*self.project.modules(), *self.fusion.modules()]:
             if isinstance(module, nn.Linear):
@@ -251,4 +250,4 @@ def scale_features(features: torch.Tensor, mask: torch.Tensor, kind: str) -> tor
         scaled = ((features - mean) * scale).nan_to_num(0.0, 0.0, 0.0).float()
         scaled[~mask] = 0.0  # the mean, which is also what a missing item is given
         return scaled
-    return features.clone()
+    return features
