@@ -132,7 +132,7 @@ def small_tiles(monkeypatch):
 
 def kept_blocks(blocks, d):
     """The memory_mb in which that many blocks of 32 rows are kept, with tiles of 32."""
-    return (3 * 4 * 32 * 32 + (blocks + 1) * 4 * 32 * d) / 2**20
+    return (3 * 4 * 32 * 32 + (blocks + 3) * 4 * 32 * d) / 2**20
 
 
 @pytest.mark.usefixtures("small_tiles")

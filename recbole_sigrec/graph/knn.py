@@ -82,7 +82,8 @@ def _rank_all(unit: UnitRows, best: _TopK, size: int, include_self: bool, memory
     n, n_blocks = len(unit), -(-len(unit) // size)
     size = min(size, _round_up(n))
     free = memory_mb * 2**20 - 3 * 4 * size * size  # a tile, and what ranking it takes
-    kept = int(max(2, free // (4 * size * unit.d) - 1))  # one more while the next is read
+    # Besides those kept: one while the next is read, and two that a product may copy.
+    kept = int(max(2, free // (4 * size * unit.d) - 3))
     panel = n_blocks if kept >= n_blocks else kept - 1  # the others: one block of columns
 
     @functools.lru_cache(maxsize=kept)
@@ -110,6 +111,7 @@ def _rank_all(unit: UnitRows, best: _TopK, size: int, include_self: bool, memory
         best.update(i * size, j * size, tile, tile.unflatten(1, (-1, GROUP)).amax(dim=2))
         if i != j:
             best.update(j * size, i * size, tile.T, tile.unflatten(0, (-1, GROUP)).amax(dim=1).T)
+        del tile  # before the next is made
 
 
 class _TopK:
