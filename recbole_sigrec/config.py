@@ -32,6 +32,9 @@ RUNTIME_KEYS = {
 }
 """Keys that RecBole reads or sets but that stand in none of its property files."""
 
+PROPERTY_ONLY = frozenset({"model_defaults", "search_space"})
+"""Keys that our property files may hold and a user's config may not."""
+
 
 class Keys(pydantic.BaseModel):
     """Base of the typed views of a config: unknown fields refused, values checked, immutable."""
@@ -201,7 +204,7 @@ def known_keys() -> frozenset[str]:
             if file.parent.name == "dataset" and file.name.startswith(("url", "kg_url")):
                 continue
             keys |= set(yaml.load(file.read_text("utf-8"), Loader=YamlLoader) or {})
-    return frozenset(keys - {"model_defaults"})  # for the property files alone
+    return frozenset(keys - PROPERTY_ONLY)
 
 
 @contextlib.contextmanager
@@ -219,7 +222,8 @@ class Config(RecBoleConfig):
     Order of precedence, as in RecBole: command line > dict > files > property files. Among the
     property files: RecBole's, then our ``overall.yaml``, ``model/<model>.yaml`` and
     ``dataset/<dataset>.yaml``; the last may hold ``model_defaults: {<model>: {key: value}}``, the
-    values tuned for one model on that data set. String values are parsed as YAML, not evaluated.
+    values tuned for one model on that data set. A model's file may hold ``search_space: {key:
+    [values]}``, for tuning alone. String values are parsed as YAML, not evaluated.
 
     Args:
         model: a name, or a model class; default SIGRec.
@@ -305,7 +309,9 @@ class Config(RecBoleConfig):
         for file in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
             if (root / file).is_file():
                 self._update_internal_config_dict(root / file)
-        tuned = self.internal_config_dict.pop("model_defaults", None) or {}
+        tuned = self.internal_config_dict.get("model_defaults") or {}
+        for key in PROPERTY_ONLY:
+            self.internal_config_dict.pop(key, None)
         self.internal_config_dict.update(tuned.get(model, {}))
 
     def _set_default_parameters(self):

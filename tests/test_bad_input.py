@@ -513,6 +513,7 @@ ARGUMENTS = {
     "--learning_rat=0.5": ["[learning_rat]", "Did you mean 'learning_rate'?"],
     "--collab-weight=0.5": ["[collab-weight]", "Did you mean 'collab_weight'?"],
     "--model_defaults={SIGRec: {knn_k: 3}}": ["unknown config key [model_defaults]"],
+    "--search_space={knn_k: [5, 10]}": ["unknown config key [search_space]"],
     # values of the wrong type or range
     "--collab_weight=2": ["[collab_weight] = [2]", "less than or equal to 1", "α"],
     "--collab_max_history=0": ["[collab_max_history] = [0]", "users with more items"],
