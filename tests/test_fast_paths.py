@@ -94,16 +94,18 @@ def test_linear_layer_gradient_by_finite_differences():
 # ---- a whole step --------------------------------------------------------------------------------
 
 
-def plain_info_nce(anchor, candidates, temperature, weight=None, share=None):
-    """The formula of losses.info_nce in torch's operations, with its n × M·n matrix."""
+def plain_info_nce(anchor, candidates, temperature, weight=None, share=None, anchor_weight=None):
+    """The formula of losses.info_nce in torch's operations, with its n_anchors × M·n matrix."""
     if candidates.dim() == 2:
         candidates = candidates.unsqueeze(0)
-    weight = torch.ones(len(anchor)) if weight is None else weight.float()
+    weight = torch.ones(candidates.shape[1]) if weight is None else weight.float()
+    anchor_weight = weight[: len(anchor)] if anchor_weight is None else anchor_weight.float()
     unit = torch.nn.functional.normalize(anchor, dim=-1)
     others = torch.nn.functional.normalize(candidates, dim=-1)
     s = torch.einsum("ad,mjd->amj", unit, others) / temperature
     own = s.diagonal(dim1=0, dim2=2).logsumexp(dim=0)
-    return (weight * ((s + weight.log()).logsumexp(dim=(1, 2)) - own)).sum() / weight.sum()
+    terms = (s + weight.log()).logsumexp(dim=(1, 2)) - own
+    return (anchor_weight * terms).sum() / anchor_weight.sum()
 
 
 class PlainGraph:

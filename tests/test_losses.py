@@ -144,6 +144,32 @@ def test_repetitions_follow_the_double_loop():
     assert info_nce(anchor, candidates, 0.15, count).item() == pytest.approx(expected, abs=1e-10)
 
 
+@pytest.mark.parametrize("block", [2, 5, None])
+def test_fewer_anchors_than_candidates(block):
+    """The literal batch, of which the first places alone are anchors; values and gradients."""
+    anchor, candidates = sample(7, 4, 2, seed=11)
+    places = torch.tensor([0, 1, 2, 1, 0, 0, 3, 4, 5, 6, 6, 3, 1])  # nodes of a batch, in order
+    n_literal = 6  # its first places are anchors: nodes 0, 1, 2
+    count, of_anchors = torch.bincount(places), torch.bincount(places[:n_literal])
+    few = anchor[:3].clone().requires_grad_()
+    candidates.requires_grad_()
+    got = info_nce(few, candidates, 0.3, count, block=block, anchor_weight=of_anchors)
+    unit = [torch.nn.functional.normalize(x, dim=-1) for x in (few, candidates)]
+    s = torch.einsum("ad,mjd->amj", unit[0][places[:n_literal]], unit[1][:, places]) / 0.3
+    own = torch.stack([s[a, :, a] for a in range(n_literal)])
+    expected = (s.logsumexp(dim=(1, 2)) - own.logsumexp(dim=1)).mean()
+    assert got.item() == pytest.approx(expected.item(), abs=1e-12)
+    for one, two in zip(
+        torch.autograd.grad(got, (few, candidates)),
+        torch.autograd.grad(expected, (few, candidates)),
+    ):
+        torch.testing.assert_close(one, two, atol=1e-12, rtol=0)
+    parts = [
+        info_nce(few, candidates, 0.3, count, block, slice(a, a + 1), of_anchors) for a in range(3)
+    ]
+    assert sum(parts).item() == pytest.approx(got.item(), abs=1e-12)
+
+
 @pytest.mark.parametrize("temperature", [0.2, 0.01])
 def test_a_weight_of_zero_is_an_absent_row(temperature):
     # The absent row is the one nearest to the first anchor, whose own positive is far away.

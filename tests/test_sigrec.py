@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recbole_sigrec.graph import collaborative_topk, infuse, knn_graph, normalize
-from recbole_sigrec.model.sigrec import scale_features
+from recbole_sigrec.model.sigrec import anchors_first, scale_features
 
 DETERMINISTIC = {
     "perturbation": "none",
@@ -49,6 +53,7 @@ VARIANTS = {
     },
     "no item graphs": {"semantic_graphs": False, "feature_scale": "unit", "n_ui_layers": 0},
     "no collaboration, one modality": {"collab_weight": 0.0, "modalities": ["text"]},
+    "a third of the anchors": {"contrastive_anchors": 0.33},
 }
 
 
@@ -208,7 +213,7 @@ class Reference:
 
     @staticmethod
     def info_nce(anchor, candidates, temperature):
-        """Over the literal batch, repetitions and all: anchor [B, d], candidates [M, B, d]."""
+        """Over the literal batch, repetitions and all: anchor [A, d], candidates [M, B, d]."""
 
         def unit(x):
             norms = np.linalg.norm(x, axis=-1, keepdims=True)
@@ -232,10 +237,12 @@ class Reference:
             i, j = (array(self.model.item_embedding.weight)[x] for x in (positives, negatives))
         reg = 0.5 * sum((x**2).sum() for x in (u, i, j)) / len(users)
         cl = anchor = fuse = 0.0
+        n_anchors = int(np.ceil(keys.contrastive_anchors * len(users)))
         for part in (users, positives + n_users):
-            cl += self.info_nce(f[part], f[part][None], keys.cl_temperature)
-            anchor += self.info_nce(b[part], h[:, part], keys.anchor_temperature)
-            fuse += self.info_nce(b[part], f[part][None], keys.fuse_temperature)
+            some = part[:n_anchors]
+            cl += self.info_nce(f[some], f[part][None], keys.cl_temperature)
+            anchor += self.info_nce(b[some], h[:, part], keys.anchor_temperature)
+            fuse += self.info_nce(b[some], f[part][None], keys.fuse_temperature)
         return (
             bpr,
             keys.cl_weight * cl,
@@ -307,6 +314,28 @@ def test_forward_and_losses(build, name):
     got = [term.item() for term in model.calculate_loss(batch)]
     assert min(expected) > 1e-3
     np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=20), st.data())
+def test_anchors_stand_first_with_their_counts(batch, data):
+    n_anchors = data.draw(st.integers(1, len(batch)))
+    nodes, counts, of_anchors = (x.tolist() for x in anchors_first(torch.tensor(batch), n_anchors))
+    assert dict(zip(nodes, counts, strict=True)) == Counter(batch)
+    assert dict(zip(nodes, of_anchors)) == Counter(batch[:n_anchors])
+    assert len(nodes) == len(set(nodes)) and len(of_anchors) == len(set(batch[:n_anchors]))
+
+
+def test_parts_of_the_batch_as_anchors_average_to_the_whole(build):
+    """Anchors are the first places: over all rotations of the batch each is one as often."""
+    batch = batch_with_repetitions(12)
+    whole = losses(build(**DETERMINISTIC).model, batch)
+    some = build(**DETERMINISTIC, contrastive_anchors=0.25).model
+    rotated = [
+        losses(some, {key: value.roll(shift) for key, value in batch.items()})
+        for shift in range(12)
+    ]
+    torch.testing.assert_close(torch.stack(rotated).mean(dim=0), whole, atol=1e-6, rtol=0)
+    assert (torch.stack(rotated)[:, 1:4].std(dim=0) > 1e-3).all()
 
 
 def test_the_contrastive_terms_keep_repetitions(build):

@@ -39,25 +39,29 @@ def info_nce(
     weight: torch.Tensor | None = None,
     block: int | None = None,
     share: slice | None = None,
+    anchor_weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""InfoNCE on cosine similarities, with one positive per anchor or several.
 
     .. math::
-        L = -\frac{1}{\sum_a w_a} \sum_a w_a \log
+        L = -\frac{1}{\sum_a v_a} \sum_a v_a \log
             \frac{\sum_m \exp(s(x_a, y_a^m)/\tau)}{\sum_m \sum_j w_j \exp(s(x_a, y_j^m)/\tau)}
 
     With M = 1 this is the standard InfoNCE (arXiv 1807.03748); with the behavior representation as
     x and the |M| semantic representations as y^m it is the paper's anchor-based InfoNCE
     (arXiv 2508.06154; the form is our choice). ``weight`` is how often each node stands in the
     batch: distinct nodes with their counts give exactly the loss over the batch with its
-    repetitions, at the cost of the distinct nodes alone.
+    repetitions, at the cost of the distinct nodes alone. With fewer anchors than candidates, and
+    ``anchor_weight`` their counts among a random part of the batch, it is an unbiased estimate of
+    the loss over all anchors.
 
     Args:
-        anchor: x [n, d].
+        anchor: x [n_anchors, d], n_anchors ≤ n.
         candidates: y [n, d] or [M, n, d]; row a holds the positives of anchor a, the other rows its
             negatives.
         temperature: τ > 0.
         weight: w [n], non-negative; default 1.
+        anchor_weight: v [n_anchors], non-negative; default the first n_anchors of w.
         block: anchors per block; memory is block·M·n, never n². Default: 96 to 128 on a CPU.
         share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
             that the losses of disjoint shares add up to the whole. Default: all.
@@ -65,7 +69,7 @@ def info_nce(
     Returns:
         Scalar. Gradients reach anchor and candidates.
 
-    Cost: three products of n·M·n·d multiply-adds for the loss and its gradient together.
+    Cost: three products of n_anchors·M·n·d multiply-adds for the loss and its gradient together.
 
     Raises:
         ValueError: the temperature is not positive.
@@ -75,13 +79,15 @@ def info_nce(
     if candidates.dim() == 2:
         candidates = candidates.unsqueeze(0)
     if weight is None:
-        weight = anchor.new_ones(len(anchor))
+        weight = anchor.new_ones(candidates.shape[1])
+    if anchor_weight is None:
+        anchor_weight = weight[: len(anchor)]
     share = slice(None) if share is None else share
     with torch.autocast(anchor.device.type, enabled=False):  # sums of exponentials overflow float16
         dtype = torch.promote_types(anchor.dtype, candidates.dtype)
         dtype = torch.promote_types(dtype, torch.float32)  # half precision widened
-        anchor, candidates, weight = anchor.to(dtype), candidates.to(dtype), weight.to(dtype)
-        return _InfoNCE.apply(anchor, candidates, temperature, weight, block, share)
+        tensors = (x.to(dtype) for x in (anchor, candidates, weight, anchor_weight))
+        return _InfoNCE.apply(*tensors, temperature, block, share)
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -90,34 +96,34 @@ class _InfoNCE(torch.autograd.Function):
     The anchors are the rows ``part``; the candidates are all rows.
 
     With p_amj the softmax over all candidates (weighted by w_j) and q_am that over the positives,
-    ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am). A block of w_j exp(s/τ) is made once, used for
+    ∂L/∂s_amj = v_a/(τ Σv) (p_amj − [j = a] q_am). A block of w_j exp(s/τ) is made once, used for
     the loss and for both gradients, and dropped. Nodes of weight 0 fill the last block, so that the
     products have few, recurring shapes.
     """
 
     @staticmethod
-    def forward(ctx, anchor, candidates, temperature, weight, block, part):
+    def forward(ctx, anchor, candidates, weight, anchor_weight, temperature, block, part):
         n_modalities, n, d = candidates.shape
+        n_anchors = len(anchor)
         if block is None and anchor.device.type == "cpu":
             block = min(128, max(96, _ENTRIES // (n * n_modalities) // 32 * 32))
         elif block is None:
-            n_blocks = -(-n * n * n_modalities // _ENTRIES_ON_GPU)
-            block = -(-n // n_blocks)
+            n_blocks = -(-n_anchors * n * n_modalities // _ENTRIES_ON_GPU)
+            block = -(-n_anchors // n_blocks)
         unit, norm = _unit_rows(candidates, block)
         filled = unit.shape[1]
         flat = unit.view(-1, d)  # [M·n, d]
-        weight = F.pad(weight, (0, filled - n))
-        log_weight = weight.log().repeat(n_modalities)  # [M·n]
-        part = range(n)[part]
-        share = torch.zeros_like(weight)  # w_a / Σw of the anchors in ``part``
-        share[part.start : part.stop] = weight[part.start : part.stop] / weight.sum()
+        log_weight = F.pad(weight, (0, filled - n)).log().repeat(n_modalities)  # [M·n]
+        part = range(n_anchors)[part]
+        share = weight.new_zeros(filled)  # v_a / Σv of the anchors in ``part``
+        share[part.start : part.stop] = anchor_weight[part.start : part.stop] / anchor_weight.sum()
 
         with_gradient = any(ctx.needs_input_grad[:2])
         grad_anchor = torch.zeros_like(anchor)
         grad_flat = unit.new_zeros(d, len(flat))
         loss = anchor.new_zeros(())
         for start in range(part.start // block * block, part.stop, block):
-            stop = min(start + block, n)
+            stop = min(start + block, n_anchors)
             rows, rows_norm = _unit_rows(anchor[start:stop], block)  # [b, d]
             own = unit[:, start : start + block]  # the positives, [M, b, d]
             scale = share[start : start + block]  # [b]
@@ -148,7 +154,7 @@ class _InfoNCE(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         grad_anchor, grad_candidates = ctx.saved_tensors
-        return gradient * grad_anchor, gradient * grad_candidates, None, None, None, None
+        return gradient * grad_anchor, gradient * grad_candidates, None, None, None, None, None
 
 
 def _unit_rows(x: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Tensor]:

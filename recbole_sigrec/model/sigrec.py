@@ -21,6 +21,7 @@ below says what is [paper] and what is [ours].
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -82,6 +83,9 @@ class SIGRecKeys(Keys):
     fuse_temperature: float = setting("τ of L_fuse", gt=0)
     contrastive_warmup: int = setting(
         "epochs over which the three weights rise linearly to their values", ge=0
+    )
+    contrastive_anchors: float = setting(
+        "share of the batch's pairs whose nodes are anchors of the three terms", gt=0, le=1
     )
     reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
     reg_on: Literal["final", "ego"] = setting("L2 of propagated (final) or own (ego) embeddings")
@@ -209,19 +213,27 @@ class SIGRec(MultimodalRecommender):
         reg = keys.reg_weight * l2_loss(u, i, j, n=n)
 
         cl = anchor = fuse = bpr.new_zeros(())
-        for part in (users, positives):
-            # Distinct nodes with their counts: the loss over the batch with its repetitions.
-            part, count = part.unique(return_counts=True)
-            b, f = behavior[part], fused[part]
-            share = self.share(len(part))
+        for batch in (users, positives):
+            part, count, anchor_count = anchors_first(
+                batch, math.ceil(keys.contrastive_anchors * n)
+            )
+            n_anchors = len(anchor_count)
+            options = {
+                "weight": count,
+                "anchor_weight": anchor_count,
+                "share": self.share(n_anchors),
+            }
+            b, f = behavior[part[:n_anchors]], fused[part]
             if keys.cl_weight > 0:  # steps 7-8
-                views = [perturb(f, keys.perturbation_eps, keys.perturbation) for _ in range(2)]
-                cl = cl + info_nce(*views, keys.cl_temperature, count, share=share)
+                one, two = (
+                    perturb(x, keys.perturbation_eps, keys.perturbation) for x in (f[:n_anchors], f)
+                )
+                cl = cl + info_nce(one, two, keys.cl_temperature, **options)
             if keys.anchor_weight > 0:  # step 9
                 h = semantic[:, part]
-                anchor = anchor + info_nce(b, h, keys.anchor_temperature, count, share=share)
+                anchor = anchor + info_nce(b, h, keys.anchor_temperature, **options)
             if keys.fuse_weight > 0:  # step 10
-                fuse = fuse + info_nce(b, f, keys.fuse_temperature, count, share=share)
+                fuse = fuse + info_nce(b, f, keys.fuse_temperature, **options)
         scale = self.contrastive_scale
         return (
             bpr,
@@ -230,6 +242,28 @@ class SIGRec(MultimodalRecommender):
             scale * keys.fuse_weight * fuse,
             reg,
         )
+
+
+def anchors_first(
+    batch: torch.Tensor, n_anchors: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The distinct nodes of a batch and how often they stand in it, those of its first part first.
+
+    With these counts as weights InfoNCE is the loss over the batch with its repetitions; the batch
+    is in random order, so its first ``n_anchors`` places are a random part of it.
+
+    Args:
+        batch: int64 [n].
+        n_anchors: how many places of the batch are anchors.
+
+    Returns:
+        nodes int64 [n_distinct], their counts int64 [n_distinct], and of the first of them, which
+        are all that occur among the anchors, the counts there: int64 [n_distinct_anchors].
+    """
+    nodes, place, count = batch.unique(return_inverse=True, return_counts=True)
+    of_anchors = torch.bincount(place[:n_anchors], minlength=len(nodes))
+    order = (of_anchors == 0).byte().argsort(stable=True)
+    return nodes[order], count[order], of_anchors[order][: int((of_anchors > 0).sum())]
 
 
 def scale_features(features: torch.Tensor, mask: torch.Tensor, kind: str) -> torch.Tensor:
