@@ -94,7 +94,7 @@ def test_linear_layer_gradient_by_finite_differences():
 # ---- a whole step --------------------------------------------------------------------------------
 
 
-def plain_info_nce(anchor, candidates, temperature, weight=None, share=None, anchor_weight=None):
+def plain_info_nce(anchor, candidates, temperature, weight=None, anchor_weight=None, **others):
     """The formula of losses.info_nce in torch's operations, with its n_anchors × M·n matrix."""
     if candidates.dim() == 2:
         candidates = candidates.unsqueeze(0)

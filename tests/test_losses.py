@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_sigrec.model.losses import bpr_loss, cosine_distance, info_nce, l2_loss
+from recbole_sigrec.model.losses import bpr_loss, cosine_distance, has_bfloat16, info_nce, l2_loss
 
 
 def reference_info_nce(anchor, candidates, temperature):
@@ -168,6 +168,31 @@ def test_fewer_anchors_than_candidates(block):
         info_nce(few, candidates, 0.3, count, block, slice(a, a + 1), of_anchors) for a in range(3)
     ]
     assert sum(parts).item() == pytest.approx(got.item(), abs=1e-12)
+
+
+def test_bfloat16_is_near():
+    """|s/τ| ≤ 5 is rounded to 8 bits: off by at most 1/64 (2⁻⁷ with the operands' own rounding)."""
+    anchor, candidates = sample(200, 16, 2, seed=12, dtype=torch.float32)
+    candidates = candidates + anchor  # positives that stand out
+    count = torch.arange(200) % 7 + 1
+    anchor.requires_grad_(), candidates.requires_grad_()
+    exact, rounded = (
+        info_nce(anchor, candidates, 0.2, count, bfloat16=low) for low in (False, True)
+    )
+    assert 0 < abs(exact.item() - rounded.item()) < 1 / 64
+    for one, two in zip(
+        torch.autograd.grad(exact, (anchor, candidates)),
+        torch.autograd.grad(rounded, (anchor, candidates)),
+    ):
+        assert two.dtype == torch.float32
+        assert (one - two).norm() < 2**-7 * one.norm()
+
+
+@pytest.mark.parametrize("supported", [False, True])
+def test_bfloat16_only_where_the_device_has_it(monkeypatch, supported):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    assert has_bfloat16(torch.device("cpu")) is supported
+    assert not has_bfloat16(torch.device("meta"))
 
 
 @pytest.mark.parametrize("temperature", [0.2, 0.01])

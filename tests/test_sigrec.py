@@ -338,6 +338,15 @@ def test_parts_of_the_batch_as_anchors_average_to_the_whole(build):
     assert (torch.stack(rotated)[:, 1:4].std(dim=0) > 1e-3).all()
 
 
+@pytest.mark.parametrize("supported", [False, True])
+def test_bfloat16_where_the_device_has_it(build, monkeypatch, supported):
+    monkeypatch.setattr("recbole_sigrec.model.sigrec.has_bfloat16", lambda device: supported)
+    whole = losses(build(**DETERMINISTIC).model, batch_with_repetitions())
+    low = losses(build(**DETERMINISTIC, contrastive_bfloat16=True).model, batch_with_repetitions())
+    changed = (whole != low).tolist()
+    assert changed == [False, supported, supported, supported, False]
+
+
 def test_the_contrastive_terms_keep_repetitions(build):
     model = build(**DETERMINISTIC).model
     once = {

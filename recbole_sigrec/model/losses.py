@@ -40,6 +40,7 @@ def info_nce(
     block: int | None = None,
     share: slice | None = None,
     anchor_weight: torch.Tensor | None = None,
+    bfloat16: bool = False,
 ) -> torch.Tensor:
     r"""InfoNCE on cosine similarities, with one positive per anchor or several.
 
@@ -62,6 +63,9 @@ def info_nce(
         temperature: τ > 0.
         weight: w [n], non-negative; default 1.
         anchor_weight: v [n_anchors], non-negative; default the first n_anchors of w.
+        bfloat16: whether the operands and results of the products are rounded to bfloat16 (8 bits);
+            sums and exponentials stay in float32. Faster where :func:`has_bfloat16`, slower
+            elsewhere.
         block: anchors per block; memory is block·M·n, never n². Default: 96 to 128 on a CPU.
         share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
             that the losses of disjoint shares add up to the whole. Default: all.
@@ -87,7 +91,15 @@ def info_nce(
         dtype = torch.promote_types(anchor.dtype, candidates.dtype)
         dtype = torch.promote_types(dtype, torch.float32)  # half precision widened
         tensors = (x.to(dtype) for x in (anchor, candidates, weight, anchor_weight))
-        return _InfoNCE.apply(*tensors, temperature, block, share)
+        return _InfoNCE.apply(*tensors, temperature, block, share, bfloat16)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not in older torch
+    return device.type == "cpu" and supported is not None and supported()
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -102,7 +114,7 @@ class _InfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, anchor, candidates, weight, anchor_weight, temperature, block, part):
+    def forward(ctx, anchor, candidates, weight, anchor_weight, temperature, block, part, low):
         n_modalities, n, d = candidates.shape
         n_anchors = len(anchor)
         if block is None and anchor.device.type == "cpu":
@@ -113,6 +125,7 @@ class _InfoNCE(torch.autograd.Function):
         unit, norm = _unit_rows(candidates, block)
         filled = unit.shape[1]
         flat = unit.view(-1, d)  # [M·n, d]
+        flat = flat.bfloat16() if low else flat
         log_weight = F.pad(weight, (0, filled - n)).log().repeat(n_modalities)  # [M·n]
         part = range(n_anchors)[part]
         share = weight.new_zeros(filled)  # v_a / Σv of the anchors in ``part``
@@ -120,14 +133,18 @@ class _InfoNCE(torch.autograd.Function):
 
         with_gradient = any(ctx.needs_input_grad[:2])
         grad_anchor = torch.zeros_like(anchor)
-        grad_flat = unit.new_zeros(d, len(flat))
+        grad_flat = unit.new_zeros(d, len(flat))  # its products are summed in float32
         loss = anchor.new_zeros(())
         for start in range(part.start // block * block, part.stop, block):
             stop = min(start + block, n_anchors)
             rows, rows_norm = _unit_rows(anchor[start:stop], block)  # [b, d]
             own = unit[:, start : start + block]  # the positives, [M, b, d]
             scale = share[start : start + block]  # [b]
-            e = matmul_nt(rows / temperature, flat, log_weight)  # [b, M·n]
+            scaled = rows / temperature
+            if low:
+                e = matmul_nt(scaled.bfloat16(), flat).float().add_(log_weight)
+            else:
+                e = matmul_nt(scaled, flat, log_weight)  # [b, M·n]
             # |s| ≤ 1, so that exp(s/τ) cannot overflow unless τ is tiny.
             top = e.amax(dim=1) if temperature < _SAFE_TEMPERATURE else None
             e = (e if top is None else e.sub_(top[:, None])).exp_()
@@ -139,9 +156,12 @@ class _InfoNCE(torch.autograd.Function):
             if with_gradient:
                 push = (scale / total / temperature)[:, None]  # [b, 1]
                 pull = (scale / temperature * (positive - log_positive).exp())[..., None]  # q
-                gradient = matmul_nt(e, flat.T).mul_(push) - (pull * own).sum(dim=0)
+                pushed = (rows * push).T.contiguous()
+                if low:
+                    e, pushed = e.bfloat16(), pushed.bfloat16()
+                gradient = matmul_nt(e, flat.T) * push - (pull * own).sum(dim=0)
                 grad_anchor[start:stop] = _through_unit(gradient, rows, rows_norm)[: stop - start]
-                grad_flat += matmul_nt((rows * push).T.contiguous(), e.T)
+                grad_flat += matmul_nt(pushed, e.T)
                 own_gradient = grad_flat.view(d, n_modalities, -1)[..., start : start + block]
                 own_gradient -= (pull * rows).permute(2, 0, 1)
             del e  # before the next block is made
@@ -154,7 +174,7 @@ class _InfoNCE(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         grad_anchor, grad_candidates = ctx.saved_tensors
-        return gradient * grad_anchor, gradient * grad_candidates, None, None, None, None, None
+        return gradient * grad_anchor, gradient * grad_candidates, *[None] * 6
 
 
 def _unit_rows(x: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,7 +42,7 @@ from recbole_sigrec.graph import (
 )
 from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
-from recbole_sigrec.model.losses import bpr_loss, info_nce, l2_loss
+from recbole_sigrec.model.losses import bpr_loss, has_bfloat16, info_nce, l2_loss
 
 
 class SIGRecKeys(Keys):
@@ -86,6 +86,9 @@ class SIGRecKeys(Keys):
     )
     contrastive_anchors: float = setting(
         "share of the batch's pairs whose nodes are anchors of the three terms", gt=0, le=1
+    )
+    contrastive_bfloat16: bool = setting(
+        "compute the three terms' similarities in bfloat16, on a device that multiplies it"
     )
     reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
     reg_on: Literal["final", "ego"] = setting("L2 of propagated (final) or own (ego) embeddings")
@@ -222,6 +225,7 @@ class SIGRec(MultimodalRecommender):
                 "weight": count,
                 "anchor_weight": anchor_count,
                 "share": self.share(n_anchors),
+                "bfloat16": keys.contrastive_bfloat16 and has_bfloat16(behavior.device),
             }
             b, f = behavior[part[:n_anchors]], fused[part]
             if keys.cl_weight > 0:  # steps 7-8
