@@ -7,11 +7,15 @@ first case of a group is the one that the others are compared with.
 import functools
 import logging
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from powerlaw import powerlaw
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
+from recbole.data.dataset import Dataset
 from recbole.model.general_recommender import LightGCN
 from recbole.sampler import Sampler as RecBoleSampler
 from recbole.trainer import Trainer
@@ -67,6 +71,21 @@ def training_matrix(dataset):
 
 def loading(dataset):
     return lambda: create_dataset(config(dataset))
+
+
+def recbole_loading(dataset):
+    """RecBole's own data set, of the same split as files of its own format; no features."""
+    source = prepared(dataset)[1]
+    folder = Path(tempfile.mkdtemp()) / dataset
+    folder.mkdir()
+    parts = ["train", "valid", "test"]
+    for name, part in zip(parts, prepared(dataset)[2:], strict=True):
+        fields = (source.uid_field, source.iid_field)
+        frame = {f: source.id2token(f, part.dataset.inter_feat[f].numpy()) for f in fields}
+        frame = pd.DataFrame(frame).add_suffix(":token")
+        frame.to_csv(folder / f"{dataset}.{name}.inter", sep="\t", index=False)
+    settings = {"data_path": str(folder.parent), "benchmark_filename": parts}
+    return lambda: Dataset(config(dataset, **settings))
 
 
 def sampling(dataset, cls, distribution):
@@ -275,7 +294,10 @@ def cases_of(dataset):
 def data_cases(dataset):
     """Cases of one data set: (group, name, prepare)."""
     bind = functools.partial
-    cases = [("loading the data set", "ours", bind(loading, dataset))]
+    cases = [
+        ("loading the data set", "RecBole, without features", bind(recbole_loading, dataset)),
+        ("loading the data set", "ours", bind(loading, dataset)),
+    ]
     for distribution in ("uniform", "popularity"):
         group = f"{BATCH} negatives, {distribution}"
         cases += [
