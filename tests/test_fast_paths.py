@@ -15,6 +15,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.model.general_recommender import LightGCN
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
+import recbole_sigrec.model.batch
 import recbole_sigrec.model.sigrec
 from recbole_sigrec import Config, compat, gemm
 from recbole_sigrec.graph import SparseGraph
@@ -153,7 +154,8 @@ def compare_curves(config, monkeypatch):
             plain_class = type(name, (compat.NormalizedAdjacency, LightGCN), {})
         patch.setattr(gemm, "_onednn", lambda: calls.append("gemm"))
         patch.setattr(SparseGraph, "matmul", PlainGraph.matmul)
-        patch.setattr(recbole_sigrec.model.sigrec, "info_nce", plain_info_nce)
+        for module in (recbole_sigrec.model.batch, recbole_sigrec.model.sigrec):
+            patch.setattr(module, "info_nce", plain_info_nce)
         plain = loss_curve(config, plain_class)
     assert name == "LightGCN" or calls
     assert len(set(fast)) == len(fast)

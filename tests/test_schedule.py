@@ -11,7 +11,7 @@ from recbole_sigrec.errors import ConfigError
 
 @pytest.fixture
 def fit(planted, make_config, prepare, monkeypatch):
-    """``fit(resume=None, **overrides)`` → the rates with which steps were taken, and the trainer."""
+    """``fit(resume=None, **overrides)`` → the rate of each epoch's steps, and the trainer."""
 
     def train(resume=None, **overrides):
         prepared = prepare(make_config("BPR", planted.folder, eval_step=1, **overrides))

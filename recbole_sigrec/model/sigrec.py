@@ -31,17 +31,16 @@ from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import (
     SparseGraph,
-    bipartite_graph,
     collaborative_graph,
     infuse,
-    mean_propagation,
     normalize,
     propagate,
     semantic_graph,
 )
-from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
+from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
-from recbole_sigrec.model.losses import bpr_loss, info_nce, l2_loss
+from recbole_sigrec.model.losses import info_nce
+from recbole_sigrec.model.views import GraphRecommender, by_view
 
 
 class SIGRecKeys(Keys):
@@ -87,10 +86,10 @@ class SIGRecKeys(Keys):
     reg_on: Literal["final", "ego"] = setting("L2 of propagated (final) or own (ego) embeddings")
 
 
-class SIGRec(MultimodalRecommender):
+class SIGRec(GraphRecommender):
     """The model; see the module's text for its equations and ``SIGRecKeys`` for its keys.
 
-    Representations of users and items are stacked, users first: [n_users + n_items, d] = [n, d].
+    Step 4, the behavior representation b [n, d], is the base's.
     """
 
     Keys = SIGRecKeys
@@ -99,10 +98,6 @@ class SIGRec(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         keys, d = self.keys, self.keys.embedding_size
-        self.user_embedding = xavier_embedding(self.n_users, d)
-        self.item_embedding = xavier_embedding(self.n_items, d)
-
-        self.behavior_graph = SparseGraph(bipartite_graph(self.interactions))  # step 4
         self.user_graph = SparseGraph(self._user_aggregation())  # step 5, users
         self.semantic_graph = nn.ModuleDict(self._semantic_graphs(config))  # steps 1-3
 
@@ -114,9 +109,7 @@ class SIGRec(MultimodalRecommender):
         layer = Purifier if keys.semantic_init == "gated" else Linear
         self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in scaled.items()})
         self.fusion = build_fusion(keys.fusion, len(self.modalities), d)
-        for module in [*self.project.modules(), *self.fusion.modules()]:
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
+        xavier_linear(self)
         self.contrastive_scale = 1.0
 
     def _semantic_graphs(self, config) -> dict[str, SparseGraph]:
@@ -144,11 +137,6 @@ class SIGRec(MultimodalRecommender):
 
     # ---- representations ---------------------------------------------------------------------
 
-    def behavior(self) -> torch.Tensor:
-        """Step 4: b [n, d]."""
-        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        return mean_propagation(self.behavior_graph, ego, self.keys.n_ui_layers)
-
     def semantic(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Step 5: h^m of users [n_users, M·d] and of items [n_items, M·d], side by side."""
         items = []
@@ -159,10 +147,6 @@ class SIGRec(MultimodalRecommender):
             items.append(h)
         items = torch.cat(items, dim=1)
         return self.user_graph(items), items
-
-    def _by_modality(self, rows: torch.Tensor) -> torch.Tensor:
-        """[n, M·d] → [M, n, d]."""
-        return rows.view(len(rows), len(self.modalities), -1).transpose(0, 1).contiguous()
 
     def _semantic_start(self, name: str) -> torch.Tensor:
         ids = self.item_embedding.weight
@@ -175,7 +159,7 @@ class SIGRec(MultimodalRecommender):
     def forward(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Steps 4-6: behavior b [n, d], semantic h [M, n, d], fused f [n, d]."""
         behavior = self.behavior()
-        semantic = self._by_modality(torch.cat(self.semantic()))
+        semantic = by_view(torch.cat(self.semantic()), self.keys.embedding_size)
         return behavior, semantic, self.fusion(behavior, semantic)
 
     def representations(self):
@@ -187,38 +171,24 @@ class SIGRec(MultimodalRecommender):
     def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
         """Step 11 as its terms, already weighted: (BPR, L_cl, L_anchor, L_fuse, L2)."""
         keys = self.keys
-        # The rows that the batch needs are gathered, and fused, once; users stand before items.
-        user_rows, users = interaction[self.USER_ID].unique(return_inverse=True)
-        pairs = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
-        item_rows, places = pairs.unique(return_inverse=True)
-        positives, negatives = (places + len(user_rows)).chunk(2)
-        nodes = torch.cat([user_rows, item_rows + self.n_users])
-        n = len(users)
-        share = self.share(n)
-        triples = users[share], positives[share], negatives[share]
-        behavior = self.behavior()[nodes]
-        of_users, of_items = self.semantic()
-        semantic = self._by_modality(torch.cat([of_users[user_rows], of_items[item_rows]]))
+        batch = self.batch(interaction)
+        behavior = self.behavior()[batch.nodes]
+        semantic = by_view(batch.gather(*self.semantic()), keys.embedding_size)
         fused = self.fusion(behavior, semantic)
         final = behavior + fused
-        u, i, j = (final[rows] for rows in triples)
-        bpr = bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1), n)
-        if keys.reg_on == "ego":
-            ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])[nodes]
-            u, i, j = (ego[rows] for rows in triples)
-        reg = keys.reg_weight * l2_loss(u, i, j, n=n)
+        bpr = batch.bpr(final)
+        reg = keys.reg_weight * batch.l2(
+            final if keys.reg_on == "final" else self.ego()[batch.nodes]
+        )
 
         cl = anchor = fuse = bpr.new_zeros(())
-        for part in (users, positives):
-            # Distinct nodes with their counts: the loss over the batch with its repetitions.
-            part, count = part.unique(return_counts=True)
-            b, f = behavior[part], fused[part]
-            share = self.share(len(part))
+        for rows, count, share in batch.sides():
+            b, f = behavior[rows], fused[rows]
             if keys.cl_weight > 0:  # steps 7-8
                 views = [perturb(f, keys.perturbation_eps, keys.perturbation) for _ in range(2)]
                 cl = cl + info_nce(*views, keys.cl_temperature, count, share=share)
             if keys.anchor_weight > 0:  # step 9
-                h = semantic[:, part]
+                h = semantic[:, rows]
                 anchor = anchor + info_nce(b, h, keys.anchor_temperature, count, share=share)
             if keys.fuse_weight > 0:  # step 10
                 fuse = fuse + info_nce(b, f, keys.fuse_temperature, count, share=share)
