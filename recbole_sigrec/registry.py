@@ -16,6 +16,7 @@ MODELS = {
     "SIGRec": "recbole_sigrec.model.sigrec",
     "BM3": "recbole_sigrec.model.bm3",
     "MGCN": "recbole_sigrec.model.mgcn",
+    "SMORE": "recbole_sigrec.model.smore",
 }
 """Our models: name → module."""
 

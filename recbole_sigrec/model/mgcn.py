@@ -28,31 +28,16 @@ has torch's default. The one number of layers of the code's item graphs is a key
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 
-from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.graph import SparseGraph, propagate
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.layers import BehaviorAwareFusion, Purifier
-from recbole_sigrec.model.views import ViewRecommender
+from recbole_sigrec.model.views import ViewKeys, ViewRecommender
 
 
-class MGCNKeys(Keys):
+class MGCNKeys(ViewKeys):
     """The keys of MGCN; their defaults are in ``properties/model/MGCN.yaml``."""
-
-    embedding_size: int = setting("d, the size of all representations", ge=1)
-    n_ui_layers: int = setting("LightGCN layers on the user-item graph", ge=0)
-    n_layers: int = setting("L, layers on each item graph", ge=0)
-    knn_k: int = setting("k of the item graphs", ge=1)
-    knn_self: bool = setting("count an item among its own k neighbours")
-    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the item graphs")
-    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
-    train_features: bool = setting("whether the raw features are trained too")
-    cl_weight: float = setting("λ_cl, weight of the InfoNCE of side and behavior (0: off)", ge=0)
-    temperature: float = setting("τ of the InfoNCE", gt=0)
-    reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
 
 
 class MGCN(ViewRecommender):

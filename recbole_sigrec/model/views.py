@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
+from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
@@ -42,6 +45,22 @@ class GraphRecommender(MultimodalRecommender):
         return Batch(*triples, self.n_users)
 
 
+class ViewKeys(Keys):
+    """What the keys of MGCN and its followers have in common."""
+
+    embedding_size: int = setting("d, the size of all representations", ge=1)
+    n_ui_layers: int = setting("LightGCN layers on the user-item graph", ge=0)
+    n_layers: int = setting("L, layers on each item graph", ge=0)
+    knn_k: int = setting("k of the item graphs", ge=1)
+    knn_self: bool = setting("count an item among its own k neighbours")
+    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the item graphs")
+    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
+    train_features: bool = setting("whether the raw features are trained too")
+    cl_weight: float = setting("λ_cl, weight of the InfoNCE of side and behavior (0: off)", ge=0)
+    temperature: float = setting("τ of the InfoNCE", gt=0)
+    reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
+
+
 class ViewRecommender(GraphRecommender):
     """Base of the models whose representation is e = b + s, behavior b and side s.
 
@@ -49,9 +68,9 @@ class ViewRecommender(GraphRecommender):
     take over from their items by R, the user-item block of the normalised bipartite graph, and
     ``fuse()``, which makes s of them. L = L_BPR + λ_cl L_cl + λ_reg L_2 with L_cl the InfoNCE from
     s to b, over the batch's users and positives with their repetitions, and L_2 of the batch's e.
-    ``Keys`` have ``cl_weight, temperature, reg_weight`` besides those of the base.
     """
 
+    Keys = ViewKeys
     loss_in_shares = True
 
     def __init__(self, config, dataset):
