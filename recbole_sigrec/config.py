@@ -95,6 +95,11 @@ class PluginKeys(Keys):
     negative_items: Literal["all", "train"] = setting(
         "negatives are drawn from all items, or from those with a training interaction (train)"
     )
+    learning_rate_scheduler: list[pydantic.PositiveFloat] | None = setting(
+        "[factor, epochs]: epoch e trains with learning_rate · factor^(e/epochs); none: constant",
+        min_length=2,
+        max_length=2,
+    )
     graph_memory_mb: int = setting("memory for blocks of similarities or co-occurrences, MiB", ge=1)
     graph_cache_dir: str | None = setting(
         "the folder in which item graphs are kept; none given: they are not kept", min_length=1

@@ -15,6 +15,8 @@ from recbole_sigrec.errors import ConfigError, did_you_mean
 MODELS = {
     "SIGRec": "recbole_sigrec.model.sigrec",
     "BM3": "recbole_sigrec.model.bm3",
+    "MGCN": "recbole_sigrec.model.mgcn",
+    "SMORE": "recbole_sigrec.model.smore",
 }
 """Our models: name → module."""
 

@@ -92,6 +92,11 @@ class SafeTrainer:
         """The file of the last state."""
         return self.saved_model_file.removesuffix(".pth") + ".last.pth"
 
+    def learning_rate_of(self, epoch: int) -> float:
+        """The rate of an epoch, from its number alone, so that a resumed run has it too."""
+        factor, epochs = self.config["learning_rate_scheduler"] or (1.0, 1.0)
+        return self.config["learning_rate"] * factor ** (epoch / epochs)
+
     def fit(self, train_data, valid_data=None, verbose=True, saved=True, **kwargs):
         self._train_data = train_data
         after = kwargs.pop("callback_fn", None)
@@ -118,6 +123,9 @@ class SafeTrainer:
 
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
         start = time.perf_counter()
+        if self.config["learning_rate_scheduler"]:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate_of(epoch_idx)
         hook = getattr(self.model, "on_epoch_start", None)
         if hook is not None:
             hook(epoch_idx)

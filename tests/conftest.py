@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,11 @@ class Planted:
     @property
     def n_items(self) -> int:
         return len(self.item_group)
+
+    def copy(self, folder: Path) -> Path:
+        """A copy of the data set in a folder of that path, which is returned."""
+        shutil.copytree(self.folder, folder)
+        return folder
 
 
 def write_planted(

@@ -15,7 +15,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
 from recbole.model.general_recommender import LightGCN
 from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
-import recbole_sigrec.model.sigrec
+import recbole_sigrec.model.batch
 from recbole_sigrec import Config, compat, gemm
 from recbole_sigrec.graph import SparseGraph
 from recbole_sigrec.quick_start import build_model, create_dataset, data_preparation
@@ -155,7 +155,7 @@ def compare_curves(config, monkeypatch):
             plain_class = type(name, (compat.NormalizedAdjacency, LightGCN), {})
         patch.setattr(gemm, "_onednn", lambda: calls.append("gemm"))
         patch.setattr(SparseGraph, "matmul", PlainGraph.matmul)
-        patch.setattr(recbole_sigrec.model.sigrec, "info_nce", plain_info_nce)
+        patch.setattr(recbole_sigrec.model.batch, "info_nce", plain_info_nce)
         plain = loss_curve(config, plain_class)
     assert name == "LightGCN" or calls
     assert len(set(fast)) == len(fast)

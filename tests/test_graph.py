@@ -63,6 +63,8 @@ def dense_normalize(a, kind="symmetric"):
 
     if kind == "row":
         return power(a.sum(axis=1), -1.0)[:, None] * a
+    if kind == "row_sums":
+        return power(a.sum(axis=1), -0.5)[:, None] * a * power(a.sum(axis=1), -0.5)[None, :]
     return power(a.sum(axis=1), -0.5)[:, None] * a * power(a.sum(axis=0), -0.5)[None, :]
 
 
@@ -263,6 +265,12 @@ def test_normalize_is_the_dense_one(a, kind):
         np.testing.assert_allclose(
             result.toarray().astype(np.float64).sum(axis=1), np.where(empty, 0.0, 1.0), atol=1e-6
         )
+
+
+@given(nonnegative.map(lambda a: a[: min(a.shape), : min(a.shape)]))
+def test_normalize_by_row_sums_is_the_dense_one(a):
+    result = normalize(sp.csr_matrix(a), "row_sums").toarray()
+    np.testing.assert_allclose(result, dense_normalize(a, "row_sums"), rtol=1e-6, atol=0)
 
 
 @given(nonnegative.map(lambda a: np.maximum(*(m := a[: min(a.shape), : min(a.shape)], m.T))))

@@ -7,11 +7,30 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from helpers_models import (
+    affine,
+    array,
+    batch_with_repetitions,
+    best,
+    bpr,
+    dense,
+    enlarged,
+    info_nce,
+    inverse,
+    knn,
+    l2,
+    lightgcn,
+    losses,
+    sigmoid,
+    symmetric,
+    training_matrix,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_sigrec.graph import collaborative_topk, infuse, knn_graph, normalize
-from recbole_sigrec.model.sigrec import anchors_first, scale_features
+from recbole_sigrec.model.batch import anchors_first
+from recbole_sigrec.model.sigrec import scale_features
 
 DETERMINISTIC = {
     "perturbation": "none",
@@ -60,54 +79,6 @@ VARIANTS = {
 # ---- the slow rewriting ---------------------------------------------------------------------
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def array(tensor):
-    return tensor.detach().numpy().astype(np.float64)
-
-
-def affine(layer, x):
-    y = x @ array(layer.weight).T
-    return y if layer.bias is None else y + array(layer.bias)
-
-
-def inverse(degrees, exponent):
-    return np.array([d**-exponent if d > 0 else 0.0 for d in degrees])
-
-
-def symmetric(a):
-    rows, columns = inverse(a.sum(axis=1), 0.5), inverse(a.sum(axis=0), 0.5)
-    return rows[:, None] * a * columns[None, :]
-
-
-def best(similarity, k, allowed):
-    """The k best allowed columns of each row, ties to the smaller column."""
-    chosen = np.zeros_like(similarity, dtype=bool)
-    for row in range(len(similarity)):
-        columns = np.flatnonzero(allowed[row])
-        order = columns[np.lexsort((columns, -similarity[row, columns]))]
-        chosen[row, order[:k]] = True
-    return chosen
-
-
-def reference_semantic_graph(x, mask, keys):
-    x = x.astype(np.float64)
-    norms = np.linalg.norm(x, axis=1)
-    unit = x / np.where(norms > 0, norms, 1)[:, None]
-    similarity = unit @ unit.T
-    allowed = mask[:, None] & mask[None, :]
-    if not keys.knn_self:
-        np.fill_diagonal(allowed, False)
-    chosen = best(similarity, keys.knn_k, allowed)
-    if keys.knn_weight == "cosine":
-        graph = np.where(chosen & (similarity > 0), similarity, 0.0)
-    else:
-        graph = chosen.astype(np.float64)
-    return symmetric(np.maximum(graph, graph.T) if keys.knn_symmetric else graph)
-
-
 def reference_collaborative_graph(r, keys):
     together = r.T @ r
     users = r.sum(axis=0)
@@ -131,17 +102,13 @@ class Reference:
 
     def __init__(self, model, dataset):
         self.keys, self.model = model.keys, model
-        r = np.zeros((dataset.user_num, dataset.item_num))
-        for user, item in zip(
-            dataset.inter_feat["user_id"].tolist(), dataset.inter_feat["item_id"].tolist()
-        ):
-            r[user, item] = 1.0
+        r = training_matrix(dataset)
         self.r, self.names = r, list(dataset.modality_features)
         self.features = {m: x.numpy() for m, x in dataset.modality_features.items()}
         self.mask = {m: x.numpy() for m, x in dataset.modality_mask.items()}
         self.item_graph = {}
         for name in self.names:
-            semantic = reference_semantic_graph(self.features[name], self.mask[name], self.keys)
+            semantic = symmetric(knn(self.features[name], self.mask[name], self.keys))
             collaborative = reference_collaborative_graph(r, self.keys)
             alpha = self.keys.collab_weight
             self.item_graph[name] = (1 - alpha) * semantic + alpha * collaborative
@@ -158,17 +125,9 @@ class Reference:
         return x
 
     def behavior(self):
-        ego = np.concatenate(
-            [array(self.model.user_embedding.weight), array(self.model.item_embedding.weight)]
-        )
-        n_users, n_items = self.r.shape
-        bipartite = np.zeros((n_users + n_items,) * 2)
-        bipartite[:n_users, n_users:] = self.r
-        bipartite[n_users:, :n_users] = self.r.T
-        graph, layers = symmetric(bipartite), [ego]
-        for _ in range(self.keys.n_ui_layers):
-            layers.append(graph @ layers[-1])
-        return np.mean(layers, axis=0)
+        model = self.model
+        ego = [array(table.weight) for table in (model.user_embedding, model.item_embedding)]
+        return lightgcn(self.r, np.concatenate(ego), self.keys.n_ui_layers)
 
     def semantic(self):
         ids, result = array(self.model.item_embedding.weight), []
@@ -211,40 +170,26 @@ class Reference:
         behavior, semantic = self.behavior(), self.semantic()
         return behavior, semantic, self.fused(behavior, semantic)
 
-    @staticmethod
-    def info_nce(anchor, candidates, temperature):
-        """Over the literal batch, repetitions and all: anchor [A, d], candidates [M, B, d]."""
-
-        def unit(x):
-            norms = np.linalg.norm(x, axis=-1, keepdims=True)
-            return x / np.maximum(norms, 1e-12)
-
-        s = np.einsum("ad,mjd->amj", unit(anchor), unit(candidates)) / temperature
-        total = 0.0
-        for a in range(len(anchor)):
-            total -= np.log(np.exp(s[a, :, a]).sum() / np.exp(s[a]).sum())
-        return total / len(anchor)
-
     def loss(self, users, positives, negatives):
         """The five terms, for perturbation: none."""
         keys, n_users = self.keys, len(self.r)
         b, h, f = self.forward()
         e = b + f
         u, i, j = e[users], e[positives + n_users], e[negatives + n_users]
-        bpr = np.mean([-np.log(sigmoid(x @ y - x @ z)) for x, y, z in zip(u, i, j)])
+        rank = bpr(u, i, j)
         if keys.reg_on == "ego":
             u = array(self.model.user_embedding.weight)[users]
             i, j = (array(self.model.item_embedding.weight)[x] for x in (positives, negatives))
-        reg = 0.5 * sum((x**2).sum() for x in (u, i, j)) / len(users)
+        reg = l2(u, i, j)
         cl = anchor = fuse = 0.0
         n_anchors = int(np.ceil(keys.contrastive_anchors * len(users)))
         for part in (users, positives + n_users):
             some = part[:n_anchors]
-            cl += self.info_nce(f[some], f[part][None], keys.cl_temperature)
-            anchor += self.info_nce(b[some], h[:, part], keys.anchor_temperature)
-            fuse += self.info_nce(b[some], f[part][None], keys.fuse_temperature)
+            cl += info_nce(f[some], f[part][None], keys.cl_temperature)
+            anchor += info_nce(b[some], h[:, part], keys.anchor_temperature)
+            fuse += info_nce(b[some], f[part][None], keys.fuse_temperature)
         return (
-            bpr,
+            rank,
             keys.cl_weight * cl,
             keys.anchor_weight * anchor,
             keys.fuse_weight * fuse,
@@ -260,35 +205,9 @@ def build(planted, make_config, prepare):
     """``build(**overrides)`` → a prepared SIGRec whose embeddings are large enough to matter."""
 
     def make(**overrides):
-        prepared = prepare(make_config("SIGRec", planted.folder, **overrides))
-        with torch.no_grad():
-            prepared.model.user_embedding.weight.mul_(3)
-            prepared.model.item_embedding.weight.mul_(3)
-        return prepared
+        return enlarged(prepare(make_config("SIGRec", planted.folder, **overrides)))
 
     return make
-
-
-def batch_with_repetitions(n=48, seed=0):
-    """Few users, few items: both occur several times, in all three roles."""
-    generator = torch.Generator().manual_seed(seed)
-    batch = {
-        "user_id": torch.randint(1, 12, (n,), generator=generator),
-        "item_id": torch.randint(1, 15, (n,), generator=generator),
-        "neg_item_id": torch.randint(5, 25, (n,), generator=generator),
-    }
-    assert len(batch["user_id"].unique()) < n
-    return batch
-
-
-def dense(graph):
-    """A SparseGraph as a NumPy matrix, through its own product."""
-    return graph(torch.eye(graph.shape[1])).numpy()
-
-
-def losses(model, batch, seed=3):
-    torch.manual_seed(seed)
-    return torch.stack([term.detach() for term in model.calculate_loss(batch)])
 
 
 # ---- against the rewriting ------------------------------------------------------------------

@@ -127,3 +127,10 @@ def xavier_embedding(n: int, d: int) -> nn.Embedding:
     table = nn.Embedding(n, d)
     nn.init.xavier_uniform_(table.weight)
     return table
+
+
+def xavier_linear(module: nn.Module) -> None:
+    """Start the weight of every linear layer in a module Xavier-uniform."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)

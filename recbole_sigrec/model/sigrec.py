@@ -21,7 +21,6 @@ below says what is [paper] and what is [ours].
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -32,17 +31,16 @@ from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import (
     SparseGraph,
-    bipartite_graph,
     collaborative_graph,
     infuse,
-    mean_propagation,
     normalize,
     propagate,
     semantic_graph,
 )
-from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
+from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
-from recbole_sigrec.model.losses import bpr_loss, has_bfloat16, info_nce, l2_loss
+from recbole_sigrec.model.losses import has_bfloat16
+from recbole_sigrec.model.views import GraphRecommender, by_view
 
 
 class SIGRecKeys(Keys):
@@ -94,10 +92,10 @@ class SIGRecKeys(Keys):
     reg_on: Literal["final", "ego"] = setting("L2 of propagated (final) or own (ego) embeddings")
 
 
-class SIGRec(MultimodalRecommender):
+class SIGRec(GraphRecommender):
     """The model; see the module's text for its equations and ``SIGRecKeys`` for its keys.
 
-    Representations of users and items are stacked, users first: [n_users + n_items, d] = [n, d].
+    Step 4, the behavior representation b [n, d], is the base's.
     """
 
     Keys = SIGRecKeys
@@ -106,10 +104,6 @@ class SIGRec(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         keys, d = self.keys, self.keys.embedding_size
-        self.user_embedding = xavier_embedding(self.n_users, d)
-        self.item_embedding = xavier_embedding(self.n_items, d)
-
-        self.behavior_graph = SparseGraph(bipartite_graph(self.interactions))  # step 4
         self.user_graph = SparseGraph(self._user_aggregation())  # step 5, users
         self.semantic_graph = nn.ModuleDict(self._semantic_graphs(config))  # steps 1-3
 
@@ -121,9 +115,7 @@ class SIGRec(MultimodalRecommender):
         layer = Purifier if keys.semantic_init == "gated" else Linear
         self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in scaled.items()})
         self.fusion = build_fusion(keys.fusion, len(self.modalities), d)
-        for module in [*self.project.modules(), *self.fusion.modules()]:
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
+        xavier_linear(self)
         self.contrastive_scale = 1.0
 
     def _semantic_graphs(self, config) -> dict[str, SparseGraph]:
@@ -151,11 +143,6 @@ class SIGRec(MultimodalRecommender):
 
     # ---- representations ---------------------------------------------------------------------
 
-    def behavior(self) -> torch.Tensor:
-        """Step 4: b [n, d]."""
-        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        return mean_propagation(self.behavior_graph, ego, self.keys.n_ui_layers)
-
     def semantic(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Step 5: h^m of users [n_users, M·d] and of items [n_items, M·d], side by side."""
         items = []
@@ -166,10 +153,6 @@ class SIGRec(MultimodalRecommender):
             items.append(h)
         items = torch.cat(items, dim=1)
         return self.user_graph(items), items
-
-    def _by_modality(self, rows: torch.Tensor) -> torch.Tensor:
-        """[n, M·d] → [M, n, d]."""
-        return rows.view(len(rows), len(self.modalities), -1).transpose(0, 1).contiguous()
 
     def _semantic_start(self, name: str) -> torch.Tensor:
         ids = self.item_embedding.weight
@@ -182,7 +165,7 @@ class SIGRec(MultimodalRecommender):
     def forward(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Steps 4-6: behavior b [n, d], semantic h [M, n, d], fused f [n, d]."""
         behavior = self.behavior()
-        semantic = self._by_modality(torch.cat(self.semantic()))
+        semantic = by_view(torch.cat(self.semantic()), self.keys.embedding_size)
         return behavior, semantic, self.fusion(behavior, semantic)
 
     def representations(self):
@@ -194,50 +177,29 @@ class SIGRec(MultimodalRecommender):
     def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
         """Step 11 as its terms, already weighted: (BPR, L_cl, L_anchor, L_fuse, L2)."""
         keys = self.keys
-        # The rows that the batch needs are gathered, and fused, once; users stand before items.
-        user_rows, users = interaction[self.USER_ID].unique(return_inverse=True)
-        pairs = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
-        item_rows, places = pairs.unique(return_inverse=True)
-        positives, negatives = (places + len(user_rows)).chunk(2)
-        nodes = torch.cat([user_rows, item_rows + self.n_users])
-        n = len(users)
-        share = self.share(n)
-        triples = users[share], positives[share], negatives[share]
-        behavior = self.behavior()[nodes]
-        of_users, of_items = self.semantic()
-        semantic = self._by_modality(torch.cat([of_users[user_rows], of_items[item_rows]]))
+        batch = self.batch(interaction)
+        behavior = self.behavior()[batch.nodes]
+        semantic = by_view(batch.gather(*self.semantic()), keys.embedding_size)
         fused = self.fusion(behavior, semantic)
         final = behavior + fused
-        u, i, j = (final[rows] for rows in triples)
-        bpr = bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1), n)
-        if keys.reg_on == "ego":
-            ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])[nodes]
-            u, i, j = (ego[rows] for rows in triples)
-        reg = keys.reg_weight * l2_loss(u, i, j, n=n)
+        bpr = batch.bpr(final)
+        reg = keys.reg_weight * batch.l2(
+            final if keys.reg_on == "final" else self.ego()[batch.nodes]
+        )
 
         cl = anchor = fuse = bpr.new_zeros(())
-        for batch in (users, positives):
-            part, count, anchor_count = anchors_first(
-                batch, math.ceil(keys.contrastive_anchors * n)
-            )
-            n_anchors = len(anchor_count)
-            options = {
-                "weight": count,
-                "anchor_weight": anchor_count,
-                "share": self.share(n_anchors),
-                "bfloat16": keys.contrastive_bfloat16 and has_bfloat16(behavior.device),
-            }
-            b, f = behavior[part[:n_anchors]], fused[part]
+        low = keys.contrastive_bfloat16 and has_bfloat16(behavior.device)
+        for side in batch.sides(keys.contrastive_anchors):
+            b, f = behavior[side.anchors], fused[side.rows]
             if keys.cl_weight > 0:  # steps 7-8
-                one, two = (
-                    perturb(x, keys.perturbation_eps, keys.perturbation) for x in (f[:n_anchors], f)
-                )
-                cl = cl + info_nce(one, two, keys.cl_temperature, **options)
+                noise = keys.perturbation_eps, keys.perturbation
+                views = perturb(f[: len(b)], *noise), perturb(f, *noise)
+                cl = cl + side.info_nce(*views, keys.cl_temperature, low)
             if keys.anchor_weight > 0:  # step 9
-                h = semantic[:, part]
-                anchor = anchor + info_nce(b, h, keys.anchor_temperature, **options)
+                h = semantic[:, side.rows]
+                anchor = anchor + side.info_nce(b, h, keys.anchor_temperature, low)
             if keys.fuse_weight > 0:  # step 10
-                fuse = fuse + info_nce(b, f, keys.fuse_temperature, **options)
+                fuse = fuse + side.info_nce(b, f, keys.fuse_temperature, low)
         scale = self.contrastive_scale
         return (
             bpr,
@@ -246,28 +208,6 @@ class SIGRec(MultimodalRecommender):
             scale * keys.fuse_weight * fuse,
             reg,
         )
-
-
-def anchors_first(
-    batch: torch.Tensor, n_anchors: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The distinct nodes of a batch and how often they stand in it, those of its first part first.
-
-    With these counts as weights InfoNCE is the loss over the batch with its repetitions; the batch
-    is in random order, so its first ``n_anchors`` places are a random part of it.
-
-    Args:
-        batch: int64 [n].
-        n_anchors: how many places of the batch are anchors.
-
-    Returns:
-        nodes int64 [n_distinct], their counts int64 [n_distinct], and of the first of them, which
-        are all that occur among the anchors, the counts there: int64 [n_distinct_anchors].
-    """
-    nodes, place, count = batch.unique(return_inverse=True, return_counts=True)
-    of_anchors = torch.bincount(place[:n_anchors], minlength=len(nodes))
-    order = (of_anchors == 0).byte().argsort(stable=True)
-    return nodes[order], count[order], of_anchors[order][: int((of_anchors > 0).sum())]
 
 
 def scale_features(features: torch.Tensor, mask: torch.Tensor, kind: str) -> torch.Tensor:

@@ -1,0 +1,127 @@
+"""A training batch by its distinct nodes: what is made for each node is made once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from recbole_sigrec import distributed
+from recbole_sigrec.model.losses import bpr_loss, info_nce, l2_loss
+
+
+class Side(NamedTuple):
+    """The distinct users, or positives, of a batch; those that are anchors stand first.
+
+    Attributes:
+        rows: in the table of the batch, int64 [n_distinct].
+        count: how often each occurs in the batch, int64 [n_distinct].
+        anchor_count: how often each of the first of them is an anchor, int64 [n_anchors].
+    """
+
+    rows: torch.Tensor
+    count: torch.Tensor
+    anchor_count: torch.Tensor
+
+    @property
+    def anchors(self) -> torch.Tensor:
+        """The rows of the anchors, int64 [n_anchors]."""
+        return self.rows[: len(self.anchor_count)]
+
+    def info_nce(self, anchor, candidates, temperature: float, bfloat16: bool = False):
+        """:func:`info_nce` over the batch with its repetitions, or this process's share of it.
+
+        Shapes: anchor [n_anchors, d], candidates [n_distinct, d] or [M, n_distinct, d] → scalar.
+        """
+        return info_nce(
+            anchor,
+            candidates,
+            temperature,
+            self.count,
+            share=distributed.share(len(anchor)),
+            anchor_weight=self.anchor_count,
+            bfloat16=bfloat16,
+        )
+
+
+class Batch:
+    """The distinct users and items of a batch's triples, and where the triples stand among them.
+
+    A *table of the batch* has a row for each distinct user, then one for each distinct item. The
+    losses are those of the whole batch, repetitions and all; of several processes each computes its
+    share of their terms.
+
+    Attributes:
+        users, items: the distinct ids, ascending.
+        nodes: the rows of a table of all users, then all items, that make the table of the batch.
+        triples: rows of the users, positives and negatives, in the table of the batch, of this
+            process's share of the triples.
+        n: triples in the whole batch.
+
+    Args:
+        users, positives, negatives: ids, int64 [n].
+        n_users: number of user ids.
+    """
+
+    def __init__(self, users, positives, negatives, n_users: int):
+        self.n = len(users)
+        self.users, u = users.unique(return_inverse=True)
+        self.items, places = torch.cat([positives, negatives]).unique(return_inverse=True)
+        i, j = (places + len(self.users)).chunk(2)
+        self.nodes = torch.cat([self.users, self.items + n_users])
+        self._sides = u, i
+        share = distributed.share(self.n)
+        self.triples = u[share], i[share], j[share]
+
+    def gather(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """The table of the batch from those of all users and of all items."""
+        return torch.cat([users[self.users], items[self.items]])
+
+    def sides(self, anchors: float = 1.0) -> Iterator[Side]:
+        """The users, then the positives, for contrastive terms.
+
+        The nodes of a share of the batch's places, its first ones, are anchors: the batch is in
+        random order, so that they are a random part of it.
+
+        Args:
+            anchors: that share, in (0, 1].
+        """
+        for rows in self._sides:
+            yield Side(*anchors_first(rows, math.ceil(anchors * self.n)))
+
+    def bpr(self, table: torch.Tensor) -> torch.Tensor:
+        """:func:`bpr_loss` of the products of users and items."""
+        u, i, j = (table[rows] for rows in self.triples)
+        return bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1), self.n)
+
+    def l2(self, table: torch.Tensor) -> torch.Tensor:
+        """:func:`l2_loss` of users, positives and negatives."""
+        return l2_loss(*(table[rows] for rows in self.triples), n=self.n)
+
+    def info_nce(self, anchor, candidates, temperature: float) -> torch.Tensor:
+        """:func:`info_nce` over the users plus that over the positives."""
+        return sum(
+            side.info_nce(anchor[side.anchors], candidates[side.rows], temperature)
+            for side in self.sides()
+        )
+
+
+def anchors_first(
+    batch: torch.Tensor, n_anchors: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The distinct nodes of a batch and how often they stand in it, those of its first part first.
+
+    Args:
+        batch: int64 [n].
+        n_anchors: how many places of the batch are anchors.
+
+    Returns:
+        nodes int64 [n_distinct], their counts int64 [n_distinct], and of the first of them, which
+        are all that occur among the anchors, the counts there: int64 [n_distinct_anchors].
+    """
+    nodes, place, count = batch.unique(return_inverse=True, return_counts=True)
+    of_anchors = torch.bincount(place[:n_anchors], minlength=len(nodes))
+    order = (of_anchors == 0).byte().argsort(stable=True)
+    return nodes[order], count[order], of_anchors[order][: int((of_anchors > 0).sum())]

@@ -1,0 +1,123 @@
+"""What the models share that add item-item views to LightGCN: MGCN and its followers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.graph import (
+    SparseGraph,
+    bipartite_graph,
+    mean_propagation,
+    normalize,
+    semantic_graph,
+)
+from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
+from recbole_sigrec.model.batch import Batch
+
+
+class GraphRecommender(MultimodalRecommender):
+    """Base of the models that have embeddings of users and items, and LightGCN over them.
+
+    Tables of users and items are stacked, users first: [n_users + n_items, d] = [n, d]. ``Keys``
+    have ``embedding_size`` (d) and ``n_ui_layers``.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.user_embedding = xavier_embedding(self.n_users, self.keys.embedding_size)
+        self.item_embedding = xavier_embedding(self.n_items, self.keys.embedding_size)
+        self.behavior_graph = SparseGraph(bipartite_graph(self.interactions))
+
+    def ego(self) -> torch.Tensor:
+        """The embeddings themselves: [n, d]."""
+        return torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+
+    def behavior(self) -> torch.Tensor:
+        """LightGCN, mean over layers: [n, d]."""
+        return mean_propagation(self.behavior_graph, self.ego(), self.keys.n_ui_layers)
+
+    def batch(self, interaction) -> Batch:
+        """The batch by its distinct nodes."""
+        triples = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return Batch(*triples, self.n_users)
+
+
+class ViewKeys(Keys):
+    """What the keys of MGCN and its followers have in common."""
+
+    embedding_size: int = setting("d, the size of all representations", ge=1)
+    n_ui_layers: int = setting("LightGCN layers on the user-item graph", ge=0)
+    n_layers: int = setting("L, layers on each item graph", ge=0)
+    knn_k: int = setting("k of the item graphs", ge=1)
+    knn_self: bool = setting("count an item among its own k neighbours")
+    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the item graphs")
+    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
+    train_features: bool = setting("whether the raw features are trained too")
+    cl_weight: float = setting("λ_cl, weight of the InfoNCE of side and behavior (0: off)", ge=0)
+    temperature: float = setting("τ of the InfoNCE", gt=0)
+    reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
+
+
+class ViewRecommender(GraphRecommender):
+    """Base of the models whose representation is e = b + s, behavior b and side s.
+
+    A subclass defines ``views()``, representations of the items in item-item views, which users
+    take over from their items by R, the user-item block of the normalised bipartite graph, and
+    ``fuse()``, which makes s of them. L = L_BPR + λ_cl L_cl + λ_reg L_2 with L_cl the InfoNCE from
+    s to b, over the batch's users and positives with their repetitions, and L_2 of the batch's e.
+    """
+
+    Keys = ViewKeys
+    loss_in_shares = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.user_graph = SparseGraph(normalize(self.interactions))
+
+    def views(self) -> list[torch.Tensor]:
+        """The items in each view, each [n_items, d]."""
+        raise NotImplementedError
+
+    def fuse(self, behavior: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
+        """s [n, d] of any n nodes, from their b [n, d] and views [V, n, d]."""
+        raise NotImplementedError
+
+    def item_graphs(self, config) -> dict:
+        """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums; SciPy CSR."""
+        return {
+            name: normalize(semantic_graph(config, features, self.mask[name]), "row_sums")
+            for name, features in self.features.items()
+        }
+
+    def forward(self, batch: Batch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """b and s, each [n, d], of all nodes, or of a batch's."""
+        behavior, items = self.behavior(), torch.cat(self.views(), dim=1)
+        users = self.user_graph(items)
+        if batch is None:
+            rows = torch.cat([users, items])
+        else:
+            behavior, rows = behavior[batch.nodes], batch.gather(users, items)
+        return behavior, self.fuse(behavior, by_view(rows, self.keys.embedding_size))
+
+    def representations(self):
+        behavior, side = self.forward()
+        return (behavior + side).split([self.n_users, self.n_items])
+
+    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+        """The terms, already weighted: (L_BPR, L_cl, L_2)."""
+        keys, batch = self.keys, self.batch(interaction)
+        behavior, side = self.forward(batch)
+        final = behavior + side
+        bpr, l2 = batch.bpr(final), batch.l2(final)
+        cl = bpr.new_zeros(())
+        if keys.cl_weight > 0:
+            cl = batch.info_nce(side, behavior, keys.temperature)
+        return bpr, keys.cl_weight * cl, keys.reg_weight * l2
+
+
+def by_view(rows: torch.Tensor, d: int) -> torch.Tensor:
+    """Views side by side as views one after the other: [n, V·d] → [V, n, d]."""
+    return rows.view(len(rows), -1, d).transpose(0, 1).contiguous()

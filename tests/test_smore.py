@@ -1,0 +1,208 @@
+"""SMORE against a slow NumPy rewriting of its equations; its switches and missing modalities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers_models import (
+    affine,
+    array,
+    batch_with_repetitions,
+    by_row_sums,
+    dense,
+    enlarged,
+    knn,
+    lightgcn,
+    losses,
+    side_losses,
+    sigmoid,
+    softmax,
+    symmetric,
+    training_matrix,
+)
+
+from recbole_sigrec.errors import ConfigError
+
+VARIANTS = {
+    "defaults": {},
+    "deep, others' graphs, an odd size": {
+        "embedding_size": 7,
+        "n_ui_layers": 1,
+        "n_layers": 2,
+        "knn_k": 3,
+        "knn_self": False,
+        "knn_weight": "binary",
+        "knn_symmetric": True,
+        "temperature": 0.4,
+    },
+    "one modality": {"modalities": ["text"], "n_ui_layers": 0},
+    "zero for missing": {"missing_modality": "zero"},
+}
+
+
+@pytest.fixture
+def build(planted, make_config, prepare):
+    """``build(**overrides)`` → a prepared SMORE whose terms are all large enough to matter."""
+
+    def make(folder=planted.folder, **overrides):
+        keys = {"cl_weight": 0.7, "reg_weight": 0.2, **overrides}
+        return enlarged(prepare(make_config("SMORE", folder, **keys)))
+
+    return make
+
+
+def spectrum(x):
+    """The orthonormal Fourier transform by its definition, all d frequencies."""
+    d = x.shape[1]
+    place = np.arange(d)
+    return x @ np.exp(-2j * np.pi * np.outer(place, place) / d) / np.sqrt(d)
+
+
+def filtered(x_hat, k):
+    """The inverse of a filtered spectrum, real: frequency d − j has the conjugate of j."""
+    d = x_hat.shape[1]
+    whole = np.zeros(d, dtype=complex)
+    for j in range(d // 2 + 1):
+        whole[j], whole[-j] = k[j], k[j].conjugate()
+    mirrored = [0, d // 2] if d % 2 == 0 else [0]  # onto themselves: only the real part counts
+    whole[mirrored] = k[mirrored]
+    y = x_hat * whole
+    y[:, mirrored] = y[:, mirrored].real
+    place = np.arange(d)
+    x = y @ np.exp(2j * np.pi * np.outer(place, place) / d) / np.sqrt(d)
+    np.testing.assert_allclose(x.imag, 0, atol=1e-10)
+    return x.real
+
+
+def reference(model, dataset):
+    """b and s of all nodes, with dense float64 matrices: [n, d], [n, d]."""
+    keys, r = model.keys, training_matrix(dataset)
+    ids = array(model.item_embedding.weight)
+    ego = np.concatenate([array(model.user_embedding.weight), ids])
+    behavior = lightgcn(r, ego, keys.n_ui_layers)
+
+    graphs, spectra, product = [], [], 1.0
+    for name, features in dataset.modality_features.items():
+        mask = dataset.modality_mask[name].numpy()
+        graphs.append(by_row_sums(knn(features.numpy(), mask, keys)))
+        spectra.append(spectrum(affine(model.project[name], array(model.raw[name]))))
+        product = product * np.where(mask[:, None], spectra[-1], 1.0)
+    graphs.append(np.max(graphs, axis=0))
+    filters = array(model.filters)[..., 0] + 1j * array(model.filters)[..., 1]
+    views = []
+    for x_hat, k, gate, graph in zip([*spectra, product], filters, model.gate, graphs):
+        h = ids * sigmoid(affine(gate, filtered(x_hat, k)))
+        for _ in range(keys.n_layers):
+            h = graph @ h
+        views.append(np.concatenate([symmetric(r) @ h, h]))
+
+    *own, fused = views
+    side = sigmoid(affine(model.preference[-1], behavior)) * fused
+    for query, preference, h in zip(model.query, model.preference, own):
+        weight = softmax(affine(query[2], np.tanh(affine(query[0], fused))), axis=1)
+        side = side + sigmoid(affine(preference, behavior)) * weight * h
+    return behavior, side / len(views)
+
+
+def check_forward(prepared):
+    expected = reference(prepared.model, prepared.train.dataset)
+    for got, part in zip(prepared.model.forward(), expected):
+        assert np.abs(part).max() > 1e-2
+        np.testing.assert_allclose(got.detach().numpy(), part, atol=2e-6, rtol=0)
+    return expected
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_forward_and_losses(build, name):
+    prepared = build(**VARIANTS[name])
+    model, batch = prepared.model, batch_with_repetitions()
+    expected = check_forward(prepared)
+    got = torch.cat(model.representations()).detach().numpy()
+    np.testing.assert_allclose(got, sum(expected), atol=2e-6, rtol=0)
+
+    terms = side_losses(*expected, model.n_users, batch, model.keys)
+    assert min(terms) > 1e-3
+    np.testing.assert_allclose(losses(model, batch), terms, atol=1e-5, rtol=0)
+
+
+def test_three_modalities(build, planted, tmp_path):
+    folder = planted.copy(tmp_path / "three" / "planted")
+    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
+    np.save(folder / "audio_feat.npy", audio)
+    prepared = build(folder)
+    assert prepared.model.modalities == ["audio", "image", "text"]
+    check_forward(prepared)
+
+
+def test_defaults(make_config, planted):
+    config = make_config("SMORE", planted.folder)
+    assert config["learning_rate_scheduler"] == [0.96, 50]
+    assert config["negative_items"] == "train"
+
+
+def test_the_fused_graph_has_the_largest_weight_of_each_edge(build):
+    image, text, fused = map(dense, build().model.item_graph)
+    np.testing.assert_array_equal(fused, np.maximum(image, text))
+    assert (fused > image).any() and (fused > text).any()
+
+
+def test_an_item_without_a_modality_is_not_in_its_view(build, planted):
+    prepared = build()
+    model = prepared.model
+    item = prepared.dataset.token2id("item_id", str(planted.zero_item))
+    image, text, fused = map(dense, model.item_graph)
+    assert not image[item].any() and not image[:, item].any()
+    np.testing.assert_array_equal(fused[item], text[item])
+    in_image, in_text, in_both = model.views()
+    assert not in_image[item].any() and in_text[item].all() and in_both[item].all()
+    before = [part.detach() for part in model.representations()]
+    with torch.no_grad():
+        model.raw["image"][item] += 100.0  # nor is it a factor of the fused spectrum
+    assert all(map(torch.equal, before, model.representations()))
+    with torch.no_grad():
+        model.raw["text"][item] += 100.0
+    assert not any(map(torch.equal, before, model.representations()))
+
+
+def test_dropout_is_of_training_alone(build):
+    model = build(dropout=0.5).model
+    batch = batch_with_repetitions()
+    one, other, again = (losses(model, batch, seed) for seed in (1, 2, 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    model.eval()
+    assert torch.equal(*(model.representations()[0] for _ in range(2)))
+    ones = torch.ones(3, 2000, 16)
+    model.train()
+    with torch.no_grad():
+        for layer in [*model.preference, *(query[2] for query in model.query)]:
+            layer.weight.zero_()
+            if layer.bias is not None:
+                layer.bias.fill_(100.0)  # σ = 1
+    side = model.fuse(torch.zeros(2000, 16), ones) * 3
+    # The fused view is kept, at twice its size, or not; a modality's, of weight 1/16, likewise.
+    kinds = [round(2 * f + x * 2 / 16, 4) for f in (0, 1) for x in (0, 1, 2)]
+    assert sorted({round(x, 4) for x in side.unique().tolist()}) == sorted(kinds)
+
+
+def test_cl_weight_zero_switches_its_term_off(build):
+    batch = batch_with_repetitions()
+    on, off = (losses(build(cl_weight=w).model, batch) for w in (0.7, 0.0))
+    assert off[1] == 0 < on[1] and torch.equal(on[[0, 2]], off[[0, 2]])
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_gradient_reaches_every_parameter(build, trained):
+    model = build(train_features=trained).model
+    sum(model.calculate_loss(batch_with_repetitions())).backward()
+    names = dict(model.named_parameters())
+    assert any(name.startswith("raw.") for name in names) == trained
+    for name, parameter in names.items():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("key", [{"dropout": 1.0}, {"n_layers": -1}, {"reg_weight": "much"}])
+def test_bad_keys_are_refused(planted, make_config, key):
+    with pytest.raises(ConfigError, match=rf"\[{next(iter(key))}\]"):
+        make_config("SMORE", planted.folder, **key)
