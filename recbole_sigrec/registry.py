@@ -15,6 +15,7 @@ from recbole_sigrec.errors import ConfigError, did_you_mean
 MODELS = {
     "SIGRec": "recbole_sigrec.model.sigrec",
     "BM3": "recbole_sigrec.model.bm3",
+    "VBPR": "recbole_sigrec.model.vbpr",
 }
 """Our models: name → module."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import nn
@@ -120,6 +121,29 @@ class RawFeatures(nn.Module):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return getattr(self, name)
+
+
+class MaskedFeatures(RawFeatures):
+    """Raw features whose rows are zero where an item lacks the modality, whatever is imputed.
+
+    Args:
+        features, trained: as for :class:`RawFeatures`.
+        mask: modality name → bool [n_items], which items have it.
+    """
+
+    def __init__(self, features, trained: bool, mask: dict[str, torch.Tensor]):
+        super().__init__(features, trained)
+        for name in features:
+            present = None if mask[name][1:].all() else mask[name].float()[:, None]
+            self.register_buffer(f"{name} present", present, persistent=False)
+
+    def rows(self, name: str, items: torch.Tensor | None = None) -> torch.Tensor:
+        """The features of some items (default: all): [len(items), d_m]."""
+        features, present = self[name], getattr(self, f"{name} present")
+        if items is not None:
+            features = F.embedding(items, features)
+            present = None if present is None else present[items]
+        return features if present is None else features * present
 
 
 def xavier_embedding(n: int, d: int) -> nn.Embedding:
