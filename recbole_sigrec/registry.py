@@ -16,6 +16,7 @@ MODELS = {
     "SIGRec": "recbole_sigrec.model.sigrec",
     "BM3": "recbole_sigrec.model.bm3",
     "VBPR": "recbole_sigrec.model.vbpr",
+    "FREEDOM": "recbole_sigrec.model.freedom",
 }
 """Our models: name → module."""
 

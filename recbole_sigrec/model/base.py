@@ -11,7 +11,7 @@ from torch import nn
 
 from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys
-from recbole_sigrec.errors import DataError
+from recbole_sigrec.errors import ConfigError, DataError
 from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph import interaction_matrix
 
@@ -71,6 +71,21 @@ class MultimodalRecommender(GeneralRecommender):
         Noise is drawn for all rows, so that it is the same in all processes and in one.
         """
         return distributed.share(n)
+
+    def weights_of_modalities(self, given: dict[str, float] | None) -> dict[str, float]:
+        """A weight for each modality, which add up to one; none given: all are equal.
+
+        Raises:
+            ConfigError: a modality has no weight, one is negative, or all are zero.
+        """
+        given = given or dict.fromkeys(self.modalities, 1.0)
+        weights = {name: given.get(name, -1.0) for name in self.modalities}
+        if min(weights.values()) < 0 or sum(weights.values()) <= 0:
+            raise ConfigError(
+                f"config key [modality_weights] = [{given}]: give each of the modalities "
+                f"{', '.join(self.modalities)} a weight of at least 0, and one of them more"
+            )
+        return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
     def on_epoch_start(self, epoch: int) -> None:
         """Called by the trainer before each epoch (warm-ups, edge pruning)."""
