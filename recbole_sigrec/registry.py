@@ -17,6 +17,7 @@ MODELS = {
     "BM3": "recbole_sigrec.model.bm3",
     "VBPR": "recbole_sigrec.model.vbpr",
     "FREEDOM": "recbole_sigrec.model.freedom",
+    "LATTICE": "recbole_sigrec.model.lattice",
 }
 """Our models: name → module."""
 

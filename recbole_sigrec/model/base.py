@@ -13,7 +13,7 @@ from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys
 from recbole_sigrec.errors import ConfigError, DataError
 from recbole_sigrec.gemm import matmul_nt
-from recbole_sigrec.graph import interaction_matrix
+from recbole_sigrec.graph import interaction_matrix, mean_propagation
 
 
 class MultimodalRecommender(GeneralRecommender):
@@ -59,6 +59,15 @@ class MultimodalRecommender(GeneralRecommender):
             self.n_items,
         )
         self._cached = None
+
+    def lightgcn(self, graph, n_layers: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """LightGCN of ``user_embedding`` and ``item_embedding``, its mean over the layers.
+
+        Returns:
+            users [n_users, d], items [n_items, d].
+        """
+        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        return mean_propagation(graph, ego, n_layers).split([self.n_users, self.n_items])
 
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The final users [n_users, d] and items [n_items, d]; score = their product."""

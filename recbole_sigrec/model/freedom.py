@@ -1,8 +1,8 @@
 """FREEDOM: a tale of two graphs, freezing and denoising (arXiv 2211.06924, ACM MM 2023).
 
 1.  Frozen item graph: the k most similar items of each by the cosine of the raw features, edges of
-    weight 1, S̃^m = D^{-1/2} S^m D^{-1/2}, S = Σ_m α_m S̃^m, made once. With a directed graph whose
-    rows have k edges each, as published, D is kI and S̃ the mean over the neighbours.
+    weight 1, S̃^m = D^{-1/2} S^m D^{-1/2} with D the row sums, S = Σ_m α_m S̃^m, made once. (Each
+    row of the directed graph has k edges, so that S̃ is the mean over the neighbours.)
 2.  Degree-sensitive edge pruning: before each epoch (1 − ρ) of the user-item edges are drawn
     without replacement, edge (u, i) with a probability proportional to 1/√(d_u d_i); their graph is
     normalised anew. Training propagates over it, evaluation over the whole graph.
@@ -34,13 +34,13 @@ from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
-    mean_propagation,
+    interaction_matrix,
     normalize,
     propagate,
     semantic_graph,
 )
 from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
-from recbole_sigrec.model.losses import bpr_loss
+from recbole_sigrec.model.losses import bpr_of_rows
 
 PUBLISHED_WEIGHTS = {"image": 0.1, "text": 0.9}
 
@@ -91,9 +91,8 @@ class FREEDOM(MultimodalRecommender):
         given = self.keys.modality_weights
         if given is None and set(self.modalities) == set(PUBLISHED_WEIGHTS):
             given = PUBLISHED_WEIGHTS
-        kind = "symmetric" if self.keys.knn_symmetric else "row"
         return sum(
-            weight * normalize(semantic_graph(config, self.features[name], self.mask[name]), kind)
+            weight * normalize(semantic_graph(config, self.features[name], self.mask[name]), "out")
             for name, weight in self.weights_of_modalities(given).items()
         )
 
@@ -103,19 +102,15 @@ class FREEDOM(MultimodalRecommender):
             n = max(1, int(self._edges.nnz * (1.0 - self.keys.edge_dropout)))
             kept = sample_edges(self._edge_weight, n)
             place = self._edges.row[kept], self._edges.col[kept]
-            ones = np.ones(n, dtype=np.float32)
-            pruned = sp.csr_matrix((ones, place), shape=self._edges.shape)
+            pruned = interaction_matrix(*place, *self._edges.shape)
             device = self.user_embedding.weight.device
             self.pruned_graph = SparseGraph(bipartite_graph(pruned)).to(device)
 
     def forward(self, graph: SparseGraph) -> tuple[torch.Tensor, torch.Tensor]:
         """Step 3: h_u [n_users, d] and h_i [n_items, d]."""
-        ids = self.item_embedding.weight
-        ego = torch.cat([self.user_embedding.weight, ids])
-        users, items = mean_propagation(graph, ego, self.keys.n_ui_layers).split(
-            [self.n_users, self.n_items]
-        )
-        return users, items + propagate(self.item_graph, ids, self.keys.n_item_layers)
+        users, items = self.lightgcn(graph, self.keys.n_ui_layers)
+        h = propagate(self.item_graph, self.item_embedding.weight, self.keys.n_item_layers)
+        return users, items + h
 
     def representations(self):
         return self.forward(self.graph)
@@ -127,7 +122,7 @@ class FREEDOM(MultimodalRecommender):
         n = len(i)
         share = self.share(n)
         h_u = F.embedding(interaction[self.USER_ID], users)
-        bpr = _pair_loss(h_u[share], *F.embedding(torch.stack([i[share], j[share]]), items), n)
+        bpr = bpr_of_rows(h_u[share], *F.embedding(torch.stack([i[share], j[share]]), items), n)
         modal = bpr.new_zeros(())
         for name in self.modalities if self.keys.modal_weight > 0 else ():
             has = getattr(self, f"has_{name}")
@@ -135,12 +130,8 @@ class FREEDOM(MultimodalRecommender):
             n = len(rows)
             rows = rows[self.share(n)]
             pairs = F.embedding(torch.stack([i[rows], j[rows]]), self.raw[name])
-            modal = modal + _pair_loss(h_u[rows], *self.project[name](pairs), max(n, 1))
+            modal = modal + bpr_of_rows(h_u[rows], *self.project[name](pairs), max(n, 1))
         return bpr, self.keys.modal_weight * modal
-
-
-def _pair_loss(u: torch.Tensor, i: torch.Tensor, j: torch.Tensor, n: int) -> torch.Tensor:
-    return bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1), n)
 
 
 def sample_edges(weight: np.ndarray, n: int) -> np.ndarray:

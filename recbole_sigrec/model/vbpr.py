@@ -26,7 +26,7 @@ from torch import nn
 from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.model.base import MaskedFeatures, MultimodalRecommender, xavier_embedding
-from recbole_sigrec.model.losses import bpr_loss
+from recbole_sigrec.model.losses import bpr_of_rows
 
 
 class VBPRKeys(Keys):
@@ -81,6 +81,6 @@ class VBPR(MultimodalRecommender):
         u = self.users(interaction[self.USER_ID])
         pairs = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
         i, j = self.items(pairs).chunk(2)
-        bpr = bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1))
+        bpr = bpr_of_rows(u, i, j)
         gamma_theta = u[:, : 2 * self.keys.embedding_size]
         return bpr, self.keys.reg_weight * self.reg_loss(gamma_theta, i, j).reshape(())
