@@ -17,6 +17,9 @@ MODELS = {
     "BM3": "recbole_sigrec.model.bm3",
     "MGCN": "recbole_sigrec.model.mgcn",
     "SMORE": "recbole_sigrec.model.smore",
+    "VBPR": "recbole_sigrec.model.vbpr",
+    "FREEDOM": "recbole_sigrec.model.freedom",
+    "LATTICE": "recbole_sigrec.model.lattice",
 }
 """Our models: name → module."""
 

@@ -97,6 +97,8 @@ def test_shares_of_a_batch_add_up(at, planted, prepare, make_config, name, n, wo
     def losses(rank, world_size):
         at(rank, world_size)
         torch.manual_seed(3)
+        np.random.seed(3)
+        getattr(model, "on_epoch_start", int)(100)
         part, factor = trainer._share(batch)
         terms = model.calculate_loss(part)
         terms = terms if isinstance(terms, tuple) else (terms,)
@@ -104,7 +106,7 @@ def test_shares_of_a_batch_add_up(at, planted, prepare, make_config, name, n, wo
         (factor * sum(terms)).backward()
         values = factor * torch.stack([term.detach().reshape(()) for term in terms])
         grads = [p.grad.clone() for p in model.parameters() if p.requires_grad]
-        return [values, *grads], torch.rand(1)
+        return [values, *grads], (torch.rand(1), np.random.rand())
 
     whole, after = losses(0, 1)
     parts, draws = zip(*(losses(rank, world_size) for rank in range(world_size)))

@@ -132,6 +132,7 @@ def loss_curve(config, model_class=None, steps=20):
     model.train()
     losses = []
     while len(losses) < steps:
+        getattr(model, "on_epoch_start", int)(100)
         for interaction in train:
             optimizer.zero_grad()
             terms = model.calculate_loss(interaction)

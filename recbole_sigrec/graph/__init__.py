@@ -13,7 +13,7 @@ from recbole_sigrec.graph.approximate import approximate_topk
 from recbole_sigrec.graph.build import collaborative_graph, semantic_graph
 from recbole_sigrec.graph.cache import cached_graph
 from recbole_sigrec.graph.collaborative import collaborative_topk
-from recbole_sigrec.graph.knn import cosine_topk, knn_graph
+from recbole_sigrec.graph.knn import cosine_topk, kept_cosines, knn_graph
 
 __all__ = [
     "SparseGraph",
@@ -25,6 +25,7 @@ __all__ = [
     "cosine_topk",
     "infuse",
     "interaction_matrix",
+    "kept_cosines",
     "knn_graph",
     "mean_propagation",
     "normalize",

@@ -10,7 +10,7 @@ from recbole_sigrec.graph.collaborative import collaborative_topk, without_long_
 from recbole_sigrec.graph.knn import knn_graph
 
 
-def semantic_graph(config, features: torch.Tensor, mask: torch.Tensor) -> sp.csr_matrix:
+def semantic_graph(config, features: torch.Tensor, mask: torch.Tensor, **fixed) -> sp.csr_matrix:
     """The k-NN graph of one modality; see :func:`knn_graph`.
 
     Args:
@@ -18,6 +18,7 @@ def semantic_graph(config, features: torch.Tensor, mask: torch.Tensor) -> sp.csr
             ``graph_cache_dir``.
         features: float32 [n_items, d_m].
         mask: bool [n_items], which items have the modality.
+        fixed: parameters of :func:`knn_graph` that a model does not leave to its keys.
 
     Returns:
         float32 CSR [n_items, n_items].
@@ -28,6 +29,7 @@ def semantic_graph(config, features: torch.Tensor, mask: torch.Tensor) -> sp.csr
         "weight": config["knn_weight"],
         "symmetric": config["knn_symmetric"],
         "method": config["knn_search"],
+        **fixed,
     }
     return cached_graph(
         config["graph_cache_dir"],

@@ -71,6 +71,24 @@ def cosine_topk(
     return indices, values
 
 
+def kept_cosines(
+    x: torch.Tensor, mask: torch.Tensor, k: int, include_self: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k nearest rows of each, and their cosines, through which gradients flow to x.
+
+    Shapes: x [n, d], mask [n] → int64 and float [n, k]; where there are fewer, and where a cosine
+    is negative, the entry is zero.
+
+    Cost: that of :func:`cosine_topk`, and n·k·d.
+    """
+    columns = cosine_topk(x, k, mask, include_self)[0].to(x.device)
+    unit = torch.nn.functional.normalize(x, dim=1)
+    cosine = torch.einsum(
+        "nd,nkd->nk", unit, torch.nn.functional.embedding(columns.clamp_min(0), unit)
+    )
+    return columns.clamp_min(0), cosine.clamp_min(0.0) * (columns >= 0)
+
+
 def tile_size(d: int, cuda: bool = False) -> int:
     """Rows of a tile: 2,048, or fewer where a block of d columns would pass 32 MiB (CUDA: more)."""
     most, elements = (8192, 2**27) if cuda else (2048, 2**23)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import nn
 
 from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys
-from recbole_sigrec.errors import DataError
+from recbole_sigrec.errors import ConfigError, DataError
 from recbole_sigrec.gemm import matmul_nt
-from recbole_sigrec.graph import interaction_matrix
+from recbole_sigrec.graph import interaction_matrix, mean_propagation
 
 
 class MultimodalRecommender(GeneralRecommender):
@@ -59,6 +60,15 @@ class MultimodalRecommender(GeneralRecommender):
         )
         self._cached = None
 
+    def lightgcn(self, graph, n_layers: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """LightGCN of ``user_embedding`` and ``item_embedding``, its mean over the layers.
+
+        Returns:
+            users [n_users, d], items [n_items, d].
+        """
+        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        return mean_propagation(graph, ego, n_layers).split([self.n_users, self.n_items])
+
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The final users [n_users, d] and items [n_items, d]; score = their product."""
         raise NotImplementedError
@@ -70,6 +80,21 @@ class MultimodalRecommender(GeneralRecommender):
         Noise is drawn for all rows, so that it is the same in all processes and in one.
         """
         return distributed.share(n)
+
+    def weights_of_modalities(self, given: dict[str, float] | None) -> dict[str, float]:
+        """A weight for each modality, which add up to one; none given: all are equal.
+
+        Raises:
+            ConfigError: a modality has no weight, one is negative, or all are zero.
+        """
+        given = given or dict.fromkeys(self.modalities, 1.0)
+        weights = {name: given.get(name, -1.0) for name in self.modalities}
+        if min(weights.values()) < 0 or sum(weights.values()) <= 0:
+            raise ConfigError(
+                f"config key [modality_weights] = [{given}]: give each of the modalities "
+                f"{', '.join(self.modalities)} a weight of at least 0, and one of them more"
+            )
+        return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
     def on_epoch_start(self, epoch: int) -> None:
         """Called by the trainer before each epoch (warm-ups, edge pruning)."""
@@ -120,6 +145,29 @@ class RawFeatures(nn.Module):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return getattr(self, name)
+
+
+class MaskedFeatures(RawFeatures):
+    """Raw features whose rows are zero where an item lacks the modality, whatever is imputed.
+
+    Args:
+        features, trained: as for :class:`RawFeatures`.
+        mask: modality name → bool [n_items], which items have it.
+    """
+
+    def __init__(self, features, trained: bool, mask: dict[str, torch.Tensor]):
+        super().__init__(features, trained)
+        for name in features:
+            present = None if mask[name][1:].all() else mask[name].float()[:, None]
+            self.register_buffer(f"{name} present", present, persistent=False)
+
+    def rows(self, name: str, items: torch.Tensor | None = None) -> torch.Tensor:
+        """The features of some items (default: all): [len(items), d_m]."""
+        features, present = self[name], getattr(self, f"{name} present")
+        if items is not None:
+            features = F.embedding(items, features)
+            present = None if present is None else present[items]
+        return features if present is None else features * present
 
 
 def xavier_embedding(n: int, d: int) -> nn.Embedding:

@@ -17,7 +17,7 @@ from torch import nn
 from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
-from recbole_sigrec.graph import SparseGraph, bipartite_graph, mean_propagation
+from recbole_sigrec.graph import SparseGraph, bipartite_graph
 from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
 from recbole_sigrec.model.losses import cosine_distance
 
@@ -61,10 +61,7 @@ class BM3(MultimodalRecommender):
         Returns:
             users h_u [n_users, d], items h_i [n_items, d].
         """
-        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        users, items = mean_propagation(self.graph, ego, self.keys.n_layers).split(
-            [self.n_users, self.n_items]
-        )
+        users, items = self.lightgcn(self.graph, self.keys.n_layers)
         return users, items + self.item_embedding.weight
 
     def representations(self):

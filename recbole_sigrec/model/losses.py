@@ -22,6 +22,14 @@ def bpr_loss(positive: torch.Tensor, negative: torch.Tensor, n: int | None = Non
     return F.softplus(negative - positive).sum() / (n or len(positive))
 
 
+def bpr_of_rows(u, i, j, n: int | None = None) -> torch.Tensor:
+    """BPR of the products u·i and u·j of each row; ``n`` as for :func:`bpr_loss`.
+
+    Shapes: u, i, j [batch, d] → scalar.
+    """
+    return bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1), n)
+
+
 def l2_loss(*embeddings: torch.Tensor, n: int | None = None) -> torch.Tensor:
     """½ Σ‖e‖² over all rows given, divided by the number of rows of the first.
 

@@ -1,0 +1,147 @@
+"""FREEDOM: a tale of two graphs, freezing and denoising (arXiv 2211.06924, ACM MM 2023).
+
+1.  Frozen item graph: the k most similar items of each by the cosine of the raw features, edges of
+    weight 1, S̃^m = D^{-1/2} S^m D^{-1/2} with D the row sums, S = Σ_m α_m S̃^m, made once. (Each
+    row of the directed graph has k edges, so that S̃ is the mean over the neighbours.)
+2.  Degree-sensitive edge pruning: before each epoch (1 − ρ) of the user-item edges are drawn
+    without replacement, edge (u, i) with a probability proportional to 1/√(d_u d_i); their graph is
+    normalised anew. Training propagates over it, evaluation over the whole graph.
+3.  ĩ = S^{L_ii} i; LightGCN gives ū and ī, the mean over L_ui layers; h_u = ū, h_i = ī + ĩ.
+4.  Scores h_u · h_i; the loss is BPR on them, plus λ times the BPR of h_u · (W_m x_i^m + b_m) for
+    each modality m.
+
+Followed where the paper and the authors' released code differ: the code, in which the raw features
+are trained in step 4 (``train_features``) while the graph of step 1 stays that of the given ones,
+an item is its own neighbour (``knn_self``), and nothing else is regularised. Ours: any number of
+modalities (α is .1 for image and .9 for text if these are the two, as published, else equal); an
+item without a modality has no edge in its graph, and a pair with such an item no part in its BPR
+term; kept edges are drawn by exponential keys, which is the same distribution; negatives are drawn
+from the items seen in training (``negative_items``).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.gemm import Linear
+from recbole_sigrec.graph import (
+    SparseGraph,
+    bipartite_graph,
+    interaction_matrix,
+    normalize,
+    propagate,
+    semantic_graph,
+)
+from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
+from recbole_sigrec.model.losses import bpr_of_rows
+
+PUBLISHED_WEIGHTS = {"image": 0.1, "text": 0.9}
+
+
+class FREEDOMKeys(Keys):
+    """The keys of FREEDOM; their defaults are in ``properties/model/FREEDOM.yaml``."""
+
+    embedding_size: int = setting("d, the size of all representations", ge=1)
+    n_ui_layers: int = setting("L_ui, LightGCN layers on the user-item graph", ge=0)
+    n_item_layers: int = setting("L_ii, layers on the item graph", ge=0)
+    knn_k: int = setting("k of the item graph", ge=1)
+    knn_self: bool = setting("count an item as its own neighbour")
+    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the item graph")
+    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
+    modality_weights: dict[str, float] | None = setting(
+        "α: {modality: its share of the item graph}"
+    )
+    edge_dropout: float = setting("ρ, the share of user-item edges pruned", ge=0, lt=1)
+    modal_weight: float = setting("λ, weight of the modalities' BPR terms", ge=0)
+    train_features: bool = setting("whether the raw features are trained too")
+
+
+class FREEDOM(MultimodalRecommender):
+    """The model; see the module's text for its steps."""
+
+    Keys = FREEDOMKeys
+    loss_in_shares = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        keys, d = self.keys, self.keys.embedding_size
+        self.user_embedding = xavier_embedding(self.n_users, d)
+        self.item_embedding = xavier_embedding(self.n_items, d)
+        self.raw = RawFeatures(self.features, keys.train_features)
+        self.project = nn.ModuleDict()
+        for name, features in self.features.items():
+            self.project[name] = Linear(features.shape[1], d)
+            self.register_buffer(f"has_{name}", self.mask[name], persistent=False)
+        self.item_graph = SparseGraph(self._item_graph(config))
+        self.graph = SparseGraph(bipartite_graph(self.interactions))
+        self.pruned_graph = self.graph
+        self._edges = self.interactions.tocoo()
+        degree_u, degree_i = (np.asarray(self.interactions.sum(axis=a)).ravel() for a in (1, 0))
+        self._edge_weight = (degree_u[self._edges.row] * degree_i[self._edges.col]) ** -0.5
+
+    def _item_graph(self, config) -> sp.csr_matrix:
+        """Step 1: S [n_items, n_items]."""
+        given = self.keys.modality_weights
+        if given is None and set(self.modalities) == set(PUBLISHED_WEIGHTS):
+            given = PUBLISHED_WEIGHTS
+        return sum(
+            weight
+            * normalize(semantic_graph(config, self.features[name], self.mask[name]), "row_sums")
+            for name, weight in self.weights_of_modalities(given).items()
+        )
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Step 2."""
+        if self.keys.edge_dropout > 0:
+            n = max(1, int(self._edges.nnz * (1.0 - self.keys.edge_dropout)))
+            kept = sample_edges(self._edge_weight, n)
+            place = self._edges.row[kept], self._edges.col[kept]
+            pruned = interaction_matrix(*place, *self._edges.shape)
+            device = self.user_embedding.weight.device
+            self.pruned_graph = SparseGraph(bipartite_graph(pruned)).to(device)
+
+    def forward(self, graph: SparseGraph) -> tuple[torch.Tensor, torch.Tensor]:
+        """Step 3: h_u [n_users, d] and h_i [n_items, d]."""
+        users, items = self.lightgcn(graph, self.keys.n_ui_layers)
+        h = propagate(self.item_graph, self.item_embedding.weight, self.keys.n_item_layers)
+        return users, items + h
+
+    def representations(self):
+        return self.forward(self.graph)
+
+    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+        """Step 4 as its terms, already weighted: (BPR, the modalities' BPR)."""
+        users, items = self.forward(self.pruned_graph)
+        i, j = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
+        n = len(i)
+        share = self.share(n)
+        h_u = F.embedding(interaction[self.USER_ID], users)
+        bpr = bpr_of_rows(h_u[share], *F.embedding(torch.stack([i[share], j[share]]), items), n)
+        modal = bpr.new_zeros(())
+        for name in self.modalities if self.keys.modal_weight > 0 else ():
+            has = getattr(self, f"has_{name}")
+            rows = (has[i] & has[j]).nonzero().squeeze(1)
+            n = len(rows)
+            rows = rows[self.share(n)]
+            pairs = F.embedding(torch.stack([i[rows], j[rows]]), self.raw[name])
+            modal = modal + bpr_of_rows(h_u[rows], *self.project[name](pairs), max(n, 1))
+        return bpr, self.keys.modal_weight * modal
+
+
+def sample_edges(weight: np.ndarray, n: int) -> np.ndarray:
+    """Places of n edges drawn without replacement, each next one in proportion to ``weight``.
+
+    Edge e is given a key E_e / w_e with E_e ~ Exp(1): the smallest n keys are such a sample, in
+    their order of drawing. NumPy's global state is drawn from.
+
+    Shapes: weight [n_edges], positive → [n], ascending.
+    """
+    keys = np.random.exponential(size=len(weight)) / weight
+    return np.sort(np.argpartition(keys, n - 1)[:n])

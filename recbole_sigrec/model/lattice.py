@@ -1,0 +1,144 @@
+"""LATTICE: mining latent structures for multimedia recommendation (arXiv 2104.09036, ACM MM 2021).
+
+1.  Initial item graph of each modality: the cosines of the raw features, the k largest of each row,
+    S̃^m = D^{-1/2} S^m D^{-1/2} with D the row sums.
+2.  Learned item graph of each modality: the same top k of the cosines of x̃^m = W_m x^m + b_m.
+3.  α = softmax of one number for each modality; the item graph is
+    A = λ Σ_m α_m S̃^m + (1 − λ) D^{-1/2} (Σ_m α_m A^m) D^{-1/2}.
+4.  h = A^L i; LightGCN gives ū and ī, the mean over L_ui layers; h_u = ū, h_i = ī + h / ‖h‖₂.
+5.  Scores h_u · h_i; the loss is BPR and L2 of the batch's representations.
+
+Followed where the paper and the authors' released code differ: the code, in which the learned
+graphs are mixed before they are normalised (the paper normalises each), an item is its own
+neighbour, the raw features are trained (``train_features``), and A is built anew, with a gradient
+to W, b, α and x, for the first batch of an epoch alone: the other batches take that graph as
+constant; evaluation builds its own. Those parameters rest while they have no gradient (the code's
+old Adam let its momentum move them on). Exact, but never n × n: the top k are chosen without a
+gradient, and the k kept cosines of each row computed again with one. Ours: any number of
+modalities; an item without one has no edge in its graphs; negative cosines are dropped, lest a row
+sum be negative; of the paper's backbones, LightGCN; negatives are drawn from the items seen in
+training (``negative_items``). The code's decaying learning rate is not part of the model.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.gemm import Linear
+from recbole_sigrec.graph import (
+    SparseGraph,
+    bipartite_graph,
+    infuse,
+    kept_cosines,
+    normalize,
+    propagate,
+    semantic_graph,
+)
+from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
+from recbole_sigrec.model.losses import bpr_of_rows, l2_loss
+
+
+class LATTICEKeys(Keys):
+    """The keys of LATTICE; their defaults are in ``properties/model/LATTICE.yaml``."""
+
+    embedding_size: int = setting("d, the size of all representations", ge=1)
+    feature_size: int = setting("the size of the projected features", ge=1)
+    n_ui_layers: int = setting("L_ui, LightGCN layers on the user-item graph", ge=0)
+    n_item_layers: int = setting("L, layers on the item graph", ge=1)
+    knn_k: int = setting("k of the item graphs", ge=1)
+    knn_self: bool = setting("count an item as its own neighbour")
+    initial_weight: float = setting("λ, the share of the initial item graph", ge=0, le=1)
+    reg_weight: float = setting("L2 of the batch's representations", ge=0)
+    train_features: bool = setting("whether the raw features are trained too")
+
+
+class LATTICE(MultimodalRecommender):
+    """The model; see the module's text for its steps."""
+
+    Keys = LATTICEKeys
+    loss_in_shares = True
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        keys, d = self.keys, self.keys.embedding_size
+        self.user_embedding = xavier_embedding(self.n_users, d)
+        self.item_embedding = xavier_embedding(self.n_items, d)
+        self.raw = RawFeatures(self.features, keys.train_features)
+        self.project = nn.ModuleDict()
+        self.modal_logit = nn.Parameter(torch.zeros(len(self.modalities)))
+        self.graph = SparseGraph(bipartite_graph(self.interactions))
+        self._initial = []  # the S̃^m of step 1
+        for name, features in self.features.items():
+            self.project[name] = Linear(features.shape[1], keys.feature_size)
+            fixed = {"weight": "cosine", "symmetric": False}
+            cosines = semantic_graph(config, features, self.mask[name], **fixed)
+            self._initial.append(normalize(cosines, "row_sums"))
+        self.initial_graphs = nn.ModuleList(map(SparseGraph, self._initial))
+        self._epoch_graph = None  # A as the epoch's first batch had it
+
+    def on_epoch_start(self, epoch: int) -> None:
+        self._epoch_graph = None
+
+    def item_graph(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Steps 2-3: α [M], and the learned part's columns and entries [n_items, M·k]."""
+        alpha = self.modal_logit.softmax(dim=0)
+        columns, values = [], []
+        for a, name in zip(alpha, self.modalities, strict=True):
+            x = self.project[name](self.raw[name])
+            near, cosine = kept_cosines(x, self.mask[name], self.keys.knn_k, self.keys.knn_self)
+            columns.append(near)
+            values.append(a * cosine)
+        columns, values = torch.cat(columns, dim=1), torch.cat(values, dim=1)
+        degree = values.sum(dim=1)
+        scale = degree.masked_fill(degree <= 0, torch.inf).rsqrt()
+        return alpha, columns, scale[:, None] * values * scale[columns]
+
+    def _product(self, graph, h: torch.Tensor) -> torch.Tensor:
+        """A h with a gradient to A: [n_items, d] → [n_items, d]."""
+        alpha, columns, values = graph
+        learned = F.embedding_bag(columns, h, per_sample_weights=values, mode="sum")
+        initial = sum(a * part(h) for a, part in zip(alpha, self.initial_graphs, strict=True))
+        return self.keys.initial_weight * initial + (1.0 - self.keys.initial_weight) * learned
+
+    def _constant(self, graph) -> SparseGraph:
+        """The same A without a gradient, for faster products."""
+        alpha, columns, values = (part.detach().cpu().numpy() for part in graph)
+        n, width = columns.shape
+        rows = np.repeat(np.arange(n), width)
+        learned = sp.csr_matrix((values.ravel(), (rows, columns.ravel())), shape=(n, n))
+        initial = sum(a * part for a, part in zip(alpha, self._initial, strict=True))
+        mixed = infuse(learned, initial, self.keys.initial_weight)
+        return SparseGraph(mixed).to(self.modal_logit.device)
+
+    def forward(self, item_product) -> tuple[torch.Tensor, torch.Tensor]:
+        """Step 4: h_u [n_users, d] and h_i [n_items, d]."""
+        h = propagate(item_product, self.item_embedding.weight, self.keys.n_item_layers)
+        users, items = self.lightgcn(self.graph, self.keys.n_ui_layers)
+        return users, items + F.normalize(h, dim=1)
+
+    def representations(self):
+        return self.forward(partial(self._product, self.item_graph()))
+
+    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+        """Step 5: (BPR, L2)."""
+        if self._epoch_graph is None:
+            graph = self.item_graph()
+            product, self._epoch_graph = partial(self._product, graph), self._constant(graph)
+        else:
+            product = self._epoch_graph
+        n = len(interaction)
+        share = self.share(n)
+        users, items = self.forward(product)
+        u = F.embedding(interaction[self.USER_ID][share], users)
+        pairs = torch.stack(
+            [interaction[self.ITEM_ID][share], interaction[self.NEG_ITEM_ID][share]]
+        )
+        i, j = F.embedding(pairs, items)
+        return bpr_of_rows(u, i, j, n), self.keys.reg_weight * l2_loss(u, i, j, n=n)
