@@ -17,6 +17,7 @@ MODELS = {
     "BM3": "recbole_sigrec.model.bm3",
     "MGCN": "recbole_sigrec.model.mgcn",
     "SMORE": "recbole_sigrec.model.smore",
+    "LGMRec": "recbole_sigrec.model.lgmrec",
 }
 """Our models: name → module."""
 

@@ -95,7 +95,7 @@ def test_linear_layer_gradient_by_finite_differences():
 # ---- a whole step --------------------------------------------------------------------------------
 
 
-def plain_info_nce(anchor, candidates, temperature, weight=None, share=None):
+def plain_info_nce(anchor, candidates, temperature, weight=None, share=None, own=None):
     """The formula of losses.info_nce in torch's operations, with its n × M·n matrix."""
     if candidates.dim() == 2:
         candidates = candidates.unsqueeze(0)
@@ -103,8 +103,10 @@ def plain_info_nce(anchor, candidates, temperature, weight=None, share=None):
     unit = torch.nn.functional.normalize(anchor, dim=-1)
     others = torch.nn.functional.normalize(candidates, dim=-1)
     s = torch.einsum("ad,mjd->amj", unit, others) / temperature
-    own = s.diagonal(dim1=0, dim2=2).logsumexp(dim=0)
-    return (weight * ((s + weight.log()).logsumexp(dim=(1, 2)) - own)).sum() / weight.sum()
+    rows = torch.arange(len(anchor))
+    positive = s[rows, :, rows if own is None else own].logsumexp(dim=1)
+    count = weight if own is None else torch.ones(candidates.shape[1])
+    return (weight * ((s + count.log()).logsumexp(dim=(1, 2)) - positive)).sum() / weight.sum()
 
 
 class PlainGraph:

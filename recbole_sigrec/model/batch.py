@@ -20,8 +20,8 @@ class Batch:
     Attributes:
         users, items: the distinct ids, ascending.
         nodes: the rows of a table of all users, then all items, that make the table of the batch.
-        triples: rows of the users, positives and negatives, in the table of the batch, of this
-            process's share of the triples.
+        rows: the users, positives and negatives of all triples as rows of the table of the batch.
+        triples: those of this process's share of the triples.
         n: triples in the whole batch.
 
     Args:
@@ -35,7 +35,8 @@ class Batch:
         self.items, places = torch.cat([positives, negatives]).unique(return_inverse=True)
         i, j = (places + len(self.users)).chunk(2)
         self.nodes = torch.cat([self.users, self.items + n_users])
-        self._sides = u, i
+        self.rows = u, i, j
+        self._spans = slice(0, n_users), slice(n_users, None)
         share = distributed.share(self.n)
         self.triples = u[share], i[share], j[share]
 
@@ -46,7 +47,7 @@ class Batch:
     def sides(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice]]:
         """Of the users, then of the positives: distinct rows, how often each occurs, and the share
         of these rows whose terms this process computes."""
-        for rows in self._sides:
+        for rows in self.rows[:2]:
             distinct, count = rows.unique(return_counts=True)
             yield distinct, count, distributed.share(len(distinct))
 
@@ -65,3 +66,22 @@ class Batch:
             info_nce(anchor[rows], candidates[rows], temperature, count, share=share)
             for rows, count, share in self.sides()
         )
+
+    def info_nce_among_all(self, anchor, candidates, temperature: float, allowed) -> torch.Tensor:
+        """InfoNCE of the users among all users plus that of the positives among all items, each
+        summed over the triples.
+
+        Shapes: anchor, candidates [n_users + n_items, d], tables of all users, then all items;
+        allowed bool [n_users + n_items], which nodes are anchors and candidates.
+        """
+        total = anchor.new_zeros(())
+        for (rows, count, _), side in zip(self.sides(), self._spans):
+            nodes = self.nodes[rows]
+            here, among = allowed[nodes], allowed[side]
+            nodes, count = nodes[here] - side.start, count[here]
+            if len(nodes):
+                own, share = (among.cumsum(0) - 1)[nodes], distributed.share(len(nodes))
+                of_side = anchor[side][nodes], candidates[side][among]
+                mean = info_nce(*of_side, temperature, count, share=share, own=own)
+                total = total + mean * count.sum()
+        return total

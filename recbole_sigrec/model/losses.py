@@ -10,6 +10,7 @@ from recbole_sigrec.gemm import matmul_nt
 _ENTRIES = 3 * 2**16  # similarities in a block on a CPU: .75 MiB stay in a core's cache
 _ENTRIES_ON_GPU = 2**24  # few and large kernels
 _SAFE_TEMPERATURE = 1 / 60  # above it exp(1/τ), summed over a batch, is far from float32's limit
+_LEAST_NORM = 1e-12  # that a row is divided by; F.normalize's
 
 
 def bpr_loss(positive: torch.Tensor, negative: torch.Tensor, n: int | None = None) -> torch.Tensor:
@@ -39,6 +40,7 @@ def info_nce(
     weight: torch.Tensor | None = None,
     block: int | None = None,
     share: slice | None = None,
+    own: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""InfoNCE on cosine similarities, with one positive per anchor or several.
 
@@ -61,11 +63,15 @@ def info_nce(
         block: anchors per block; memory is block·M·n, never n². Default: 96 to 128 on a CPU.
         share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
             that the losses of disjoint shares add up to the whole. Default: all.
+        own: for each anchor the row of its positives, int64 [n], distinct, where the candidates are
+            others than the anchors' nodes, [N, d] or [M, N, d]; each candidate then counts once,
+            and ``weight`` is the anchors' alone.
 
     Returns:
         Scalar. Gradients reach anchor and candidates.
 
-    Cost: three products of n·M·n·d multiply-adds for the loss and its gradient together.
+    Cost: three products of n·M·n·d (with ``own``: n·M·N·d) multiply-adds for the loss and its
+    gradient together.
 
     Raises:
         ValueError: the temperature is not positive.
@@ -81,13 +87,13 @@ def info_nce(
         dtype = torch.promote_types(anchor.dtype, candidates.dtype)
         dtype = torch.promote_types(dtype, torch.float32)  # half precision widened
         anchor, candidates, weight = anchor.to(dtype), candidates.to(dtype), weight.to(dtype)
-        return _InfoNCE.apply(anchor, candidates, temperature, weight, block, share)
+        return _InfoNCE.apply(anchor, candidates, temperature, weight, block, share, own)
 
 
 class _InfoNCE(torch.autograd.Function):
     """The loss of :func:`info_nce`; the gradient is formed in the forward pass.
 
-    The anchors are the rows ``part``; the candidates are all rows.
+    The sum is over the anchors ``part``; ``own`` are the rows of the anchors' positives.
 
     With p_amj the softmax over all candidates (weighted by w_j) and q_am that over the positives,
     ∂L/∂s_amj = w_a/(τ Σw) (p_amj − [j = a] q_am). A block of w_j exp(s/τ) is made once, used for
@@ -96,7 +102,7 @@ class _InfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, anchor, candidates, temperature, weight, block, part):
+    def forward(ctx, anchor, candidates, temperature, weight, block, part, own):
         n_modalities, n, d = candidates.shape
         if block is None and anchor.device.type == "cpu":
             block = min(128, max(96, _ENTRIES // (n * n_modalities) // 32 * 32))
@@ -106,10 +112,11 @@ class _InfoNCE(torch.autograd.Function):
         unit, norm = _unit_rows(candidates, block)
         filled = unit.shape[1]
         flat = unit.view(-1, d)  # [M·n, d]
-        weight = F.pad(weight, (0, filled - n))
-        log_weight = weight.log().repeat(n_modalities)  # [M·n]
-        part = range(n)[part]
-        share = torch.zeros_like(weight)  # w_a / Σw of the anchors in ``part``
+        count = weight if own is None else weight.new_ones(n)
+        log_count = F.pad(count, (0, filled - n)).log().repeat(n_modalities)  # [M·n]
+        n_anchors = len(anchor)
+        part = range(n_anchors)[part]
+        share = weight.new_zeros(n_anchors + block)  # w_a / Σw of the anchors in ``part``
         share[part.start : part.stop] = weight[part.start : part.stop] / weight.sum()
 
         with_gradient = any(ctx.needs_input_grad[:2])
@@ -117,27 +124,28 @@ class _InfoNCE(torch.autograd.Function):
         grad_flat = unit.new_zeros(d, len(flat))
         loss = anchor.new_zeros(())
         for start in range(part.start // block * block, part.stop, block):
-            stop = min(start + block, n)
+            stop = min(start + block, n_anchors)
             rows, rows_norm = _unit_rows(anchor[start:stop], block)  # [b, d]
-            own = unit[:, start : start + block]  # the positives, [M, b, d]
+            places = slice(start, stop) if own is None else own[start:stop]
+            positives = F.pad(unit[:, places], (0, 0, 0, start + block - stop))  # [M, b, d]
             scale = share[start : start + block]  # [b]
-            e = matmul_nt(rows / temperature, flat, log_weight)  # [b, M·n]
+            e = matmul_nt(rows / temperature, flat, log_count)  # [b, M·n]
             # |s| ≤ 1, so that exp(s/τ) cannot overflow unless τ is tiny.
             top = e.amax(dim=1) if temperature < _SAFE_TEMPERATURE else None
             e = (e if top is None else e.sub_(top[:, None])).exp_()
             total = e.sum(dim=1)
             log_total = total.log() if top is None else total.log() + top
-            positive = (rows * own).sum(dim=2) / temperature  # [M, b]
+            positive = (rows * positives).sum(dim=2) / temperature  # [M, b]
             log_positive = positive.logsumexp(dim=0)
             loss += (scale * (log_total - log_positive)).sum()
             if with_gradient:
                 push = (scale / total / temperature)[:, None]  # [b, 1]
                 pull = (scale / temperature * (positive - log_positive).exp())[..., None]  # q
-                gradient = matmul_nt(e, flat.T).mul_(push) - (pull * own).sum(dim=0)
+                gradient = matmul_nt(e, flat.T).mul_(push) - (pull * positives).sum(dim=0)
                 grad_anchor[start:stop] = _through_unit(gradient, rows, rows_norm)[: stop - start]
                 grad_flat += matmul_nt((rows * push).T.contiguous(), e.T)
-                own_gradient = grad_flat.view(d, n_modalities, -1)[..., start : start + block]
-                own_gradient -= (pull * rows).permute(2, 0, 1)
+                own_gradient = (pull * rows)[:, : stop - start].permute(2, 0, 1)
+                grad_flat.view(d, n_modalities, -1)[..., places] -= own_gradient
             del e  # before the next block is made
         if with_gradient:
             grad_candidates = _through_unit(grad_flat.T.view_as(unit), unit, norm)
@@ -148,19 +156,23 @@ class _InfoNCE(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         grad_anchor, grad_candidates = ctx.saved_tensors
-        return gradient * grad_anchor, gradient * grad_candidates, None, None, None, None
+        return gradient * grad_anchor, gradient * grad_candidates, None, None, None, None, None
 
 
 def _unit_rows(x: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows x/‖x‖, filled with zero rows to a multiple of a number, and ‖x‖ as F.normalize's."""
     x = F.pad(x, (0, 0, 0, -x.shape[-2] % multiple))
-    norm = x.norm(dim=-1, keepdim=True).clamp_min_(1e-12)
+    norm = x.norm(dim=-1, keepdim=True).clamp_min_(_LEAST_NORM)
     return x / norm, norm
 
 
 def _through_unit(gradient: torch.Tensor, unit: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
-    """The gradient before the normalisation, (g − u (u·g)) / ‖x‖, in place of g."""
+    """The gradient before the normalisation, (g − u (u·g)) / ‖x‖, in place of g.
+
+    Where the norm is no more than its bound, the bound is a constant: g / bound.
+    """
     along = torch.einsum("...d,...d->...", unit, gradient).unsqueeze(-1)
+    along.masked_fill_(norm <= _LEAST_NORM, 0.0)
     return gradient.addcmul_(unit, along, value=-1.0).div_(norm)
 
 
