@@ -18,6 +18,7 @@ MODELS = {
     "MGCN": "recbole_sigrec.model.mgcn",
     "SMORE": "recbole_sigrec.model.smore",
     "LGMRec": "recbole_sigrec.model.lgmrec",
+    "COHESION": "recbole_sigrec.model.cohesion",
 }
 """Our models: name → module."""
 
