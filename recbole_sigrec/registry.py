@@ -20,6 +20,8 @@ MODELS = {
     "VBPR": "recbole_sigrec.model.vbpr",
     "FREEDOM": "recbole_sigrec.model.freedom",
     "LATTICE": "recbole_sigrec.model.lattice",
+    "LGMRec": "recbole_sigrec.model.lgmrec",
+    "COHESION": "recbole_sigrec.model.cohesion",
 }
 """Our models: name → module."""
 

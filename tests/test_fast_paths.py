@@ -94,17 +94,20 @@ def test_linear_layer_gradient_by_finite_differences():
 # ---- a whole step --------------------------------------------------------------------------------
 
 
-def plain_info_nce(anchor, candidates, temperature, weight=None, anchor_weight=None, **others):
+def plain_info_nce(
+    anchor, candidates, temperature, weight=None, own=None, anchor_weight=None, **others
+):
     """The formula of losses.info_nce in torch's operations, with its n_anchors × M·n matrix."""
     if candidates.dim() == 2:
         candidates = candidates.unsqueeze(0)
+    rows = torch.arange(len(anchor))
+    own = rows if own is None else own
     weight = torch.ones(candidates.shape[1]) if weight is None else weight.float()
-    anchor_weight = weight[: len(anchor)] if anchor_weight is None else anchor_weight.float()
+    anchor_weight = weight[own] if anchor_weight is None else anchor_weight.float()
     unit = torch.nn.functional.normalize(anchor, dim=-1)
     others = torch.nn.functional.normalize(candidates, dim=-1)
     s = torch.einsum("ad,mjd->amj", unit, others) / temperature
-    own = s.diagonal(dim1=0, dim2=2).logsumexp(dim=0)
-    terms = (s + weight.log()).logsumexp(dim=(1, 2)) - own
+    terms = (s + weight.log()).logsumexp(dim=(1, 2)) - s[rows, :, own].logsumexp(dim=1)
     return (anchor_weight * terms).sum() / anchor_weight.sum()
 
 

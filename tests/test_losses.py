@@ -165,7 +165,8 @@ def test_fewer_anchors_than_candidates(block):
     ):
         torch.testing.assert_close(one, two, atol=1e-12, rtol=0)
     parts = [
-        info_nce(few, candidates, 0.3, count, block, slice(a, a + 1), of_anchors) for a in range(3)
+        info_nce(few, candidates, 0.3, count, block, slice(a, a + 1), None, of_anchors)
+        for a in range(3)
     ]
     assert sum(parts).item() == pytest.approx(got.item(), abs=1e-12)
 
@@ -295,3 +296,65 @@ def test_half_precision_does_not_overflow():
     with torch.autocast("cpu", dtype=torch.float16):
         assert info_nce(x, x, 0.1).item() == pytest.approx(expected.item(), abs=1e-5)
     assert info_nce(x.half(), x.half(), 0.1).item() == pytest.approx(expected.item(), abs=1e-2)
+
+
+def test_the_gradient_of_rows_that_are_nearly_zero():
+    """Below 1e-12 a row is divided by that constant: autograd's gradient of F.normalize."""
+    anchor, candidates = sample(6, 3, 1, seed=9)
+    scale = torch.tensor([1.0, 3e-13, 8e-13, 5e-12, 0.0, 1e-20], dtype=torch.float64)[:, None]
+    inputs = (anchor * scale).requires_grad_(), (candidates[0] * scale.flip(0)).requires_grad_()
+    s = torch.nn.functional.normalize(inputs[0]) @ torch.nn.functional.normalize(inputs[1]).T / 0.3
+    plain = torch.nn.functional.cross_entropy(s, torch.arange(6))
+    loss = info_nce(*inputs, 0.3)
+    assert loss.item() == pytest.approx(plain.item(), abs=1e-12)
+    for got, expected in zip(torch.autograd.grad(loss, inputs), torch.autograd.grad(plain, inputs)):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-6)
+        assert expected.abs().max() > 1e8
+
+
+# ---- positives among other candidates -------------------------------------------------------
+
+
+def reference_with_own(anchor, candidates, temperature, weight, own):
+    """Double loop over anchors and all candidates, each of which counts once."""
+    total = 0.0
+    for a, place in enumerate(own):
+        cosine = [
+            layer @ anchor[a] / np.linalg.norm(layer, axis=1) / np.linalg.norm(anchor[a])
+            for layer in candidates
+        ]
+        every = np.logaddexp.reduce(np.concatenate(cosine) / temperature)
+        positive = np.logaddexp.reduce([row[place] / temperature for row in cosine])
+        total += weight[a] * (every - positive)
+    return total / weight.sum()
+
+
+@pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.parametrize("n, n_candidates", [(1, 1), (5, 7), (9, 40), (40, 40)])
+def test_positives_among_other_candidates(m, n, n_candidates):
+    anchor, candidates = sample(n_candidates, 4, m, seed=n)
+    anchor = anchor[:n].requires_grad_()
+    candidates.requires_grad_()
+    weight = torch.arange(1, n + 1)
+    own = torch.randperm(n_candidates, generator=torch.Generator().manual_seed(n))[:n]
+    numbers = anchor.detach().numpy(), candidates.detach().numpy()
+    expected = reference_with_own(*numbers, 0.3, weight.numpy(), own.tolist())
+    for block in (None, 1, 4):
+        got = info_nce(anchor, candidates, 0.3, block=block, own=own, anchor_weight=weight)
+        assert got.item() == pytest.approx(expected, abs=1e-10)
+    half = n // 2
+    shares = [
+        info_nce(anchor, candidates, 0.3, None, 4, share, own, weight)
+        for share in (slice(0, half), slice(half, n))
+    ]
+    assert sum(shares).item() == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("m", [1, 3])
+def test_gradient_with_positives_among_other_candidates(m):
+    anchor, candidates = sample(8, 3, m, seed=3)
+    inputs = (anchor[:5].requires_grad_(), candidates.requires_grad_())
+    weight, own = torch.tensor([1.0, 3.0, 2.0, 1.0, 5.0]), torch.tensor([6, 0, 3, 7, 2])
+    assert torch.autograd.gradcheck(
+        lambda a, c: info_nce(a, c, 0.3, block=2, own=own, anchor_weight=weight), inputs
+    )

@@ -29,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_sigrec.graph import collaborative_topk, infuse, knn_graph, normalize
-from recbole_sigrec.model.batch import anchors_first
+from recbole_sigrec.model.batch import side_of
 from recbole_sigrec.model.sigrec import scale_features
 
 DETERMINISTIC = {
@@ -236,12 +236,13 @@ def test_forward_and_losses(build, name):
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=20), st.data())
-def test_anchors_stand_first_with_their_counts(batch, data):
+def test_the_first_places_of_a_batch_are_anchors(batch, data):
     n_anchors = data.draw(st.integers(1, len(batch)))
-    nodes, counts, of_anchors = (x.tolist() for x in anchors_first(torch.tensor(batch), n_anchors))
-    assert dict(zip(nodes, counts, strict=True)) == Counter(batch)
-    assert dict(zip(nodes, of_anchors)) == Counter(batch[:n_anchors])
-    assert len(nodes) == len(set(nodes)) and len(of_anchors) == len(set(batch[:n_anchors]))
+    side = side_of(torch.tensor(batch), n_anchors)
+    assert dict(zip(side.rows.tolist(), side.count.tolist(), strict=True)) == Counter(batch)
+    anchors = side.of_anchors(side.rows).tolist()
+    assert len(set(anchors)) == len(anchors) == len(side.anchor_count)
+    assert dict(zip(anchors, side.anchor_count.tolist())) == Counter(batch[:n_anchors])
 
 
 def test_parts_of_the_batch_as_anchors_average_to_the_whole(build):

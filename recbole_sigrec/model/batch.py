@@ -13,22 +13,23 @@ from recbole_sigrec.model.losses import bpr_loss, info_nce, l2_loss
 
 
 class Side(NamedTuple):
-    """The distinct users, or positives, of a batch; those that are anchors stand first.
+    """The distinct users, or positives, of a batch, and which of them are anchors.
 
     Attributes:
         rows: in the table of the batch, int64 [n_distinct].
         count: how often each occurs in the batch, int64 [n_distinct].
-        anchor_count: how often each of the first of them is an anchor, int64 [n_anchors].
+        own: the places of the anchors among ``rows``, int64 [n_anchors]; ``None``: all, in order.
+        anchor_count: how often each of them is an anchor, int64 [n_anchors].
     """
 
     rows: torch.Tensor
     count: torch.Tensor
+    own: torch.Tensor | None
     anchor_count: torch.Tensor
 
-    @property
-    def anchors(self) -> torch.Tensor:
-        """The rows of the anchors, int64 [n_anchors]."""
-        return self.rows[: len(self.anchor_count)]
+    def of_anchors(self, table: torch.Tensor) -> torch.Tensor:
+        """The anchors' rows of a table of the distinct nodes: [n_distinct, d] → [n_anchors, d]."""
+        return table if self.own is None else table[self.own]
 
     def info_nce(self, anchor, candidates, temperature: float, bfloat16: bool = False):
         """:func:`info_nce` over the batch with its repetitions, or this process's share of it.
@@ -41,6 +42,7 @@ class Side(NamedTuple):
             temperature,
             self.count,
             share=distributed.share(len(anchor)),
+            own=self.own,
             anchor_weight=self.anchor_count,
             bfloat16=bfloat16,
         )
@@ -56,8 +58,8 @@ class Batch:
     Attributes:
         users, items: the distinct ids, ascending.
         nodes: the rows of a table of all users, then all items, that make the table of the batch.
-        triples: rows of the users, positives and negatives, in the table of the batch, of this
-            process's share of the triples.
+        rows: the users, positives and negatives of all triples as rows of the table of the batch.
+        triples: those of this process's share of the triples.
         n: triples in the whole batch.
 
     Args:
@@ -71,7 +73,8 @@ class Batch:
         self.items, places = torch.cat([positives, negatives]).unique(return_inverse=True)
         i, j = (places + len(self.users)).chunk(2)
         self.nodes = torch.cat([self.users, self.items + n_users])
-        self._sides = u, i
+        self.rows = u, i, j
+        self._spans = slice(0, n_users), slice(n_users, None)
         share = distributed.share(self.n)
         self.triples = u[share], i[share], j[share]
 
@@ -88,8 +91,8 @@ class Batch:
         Args:
             anchors: that share, in (0, 1].
         """
-        for rows in self._sides:
-            yield Side(*anchors_first(rows, math.ceil(anchors * self.n)))
+        for rows in self.rows[:2]:
+            yield side_of(rows, math.ceil(anchors * self.n))
 
     def bpr(self, table: torch.Tensor) -> torch.Tensor:
         """:func:`bpr_loss` of the products of users and items."""
@@ -103,25 +106,40 @@ class Batch:
     def info_nce(self, anchor, candidates, temperature: float) -> torch.Tensor:
         """:func:`info_nce` over the users plus that over the positives."""
         return sum(
-            side.info_nce(anchor[side.anchors], candidates[side.rows], temperature)
+            side.info_nce(anchor[side.rows], candidates[side.rows], temperature)
             for side in self.sides()
         )
 
+    def info_nce_among_all(self, anchor, candidates, temperature: float, allowed) -> torch.Tensor:
+        """InfoNCE of the users among all users plus that of the positives among all items, each
+        summed over the triples.
 
-def anchors_first(
-    batch: torch.Tensor, n_anchors: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The distinct nodes of a batch and how often they stand in it, those of its first part first.
+        Shapes: anchor, candidates [n_users + n_items, d], tables of all users, then all items;
+        allowed bool [n_users + n_items], which nodes are anchors and candidates.
+        """
+        total = anchor.new_zeros(())
+        for side, span in zip(self.sides(), self._spans):
+            nodes = self.nodes[side.rows]
+            here, among = allowed[nodes], allowed[span]
+            nodes, count = nodes[here] - span.start, side.count[here]
+            if len(nodes):
+                mean = info_nce(
+                    anchor[span][nodes],
+                    candidates[span][among],
+                    temperature,
+                    share=distributed.share(len(nodes)),
+                    own=(among.cumsum(0) - 1)[nodes],
+                    anchor_weight=count,
+                )
+                total = total + mean * count.sum()
+        return total
 
-    Args:
-        batch: int64 [n].
-        n_anchors: how many places of the batch are anchors.
 
-    Returns:
-        nodes int64 [n_distinct], their counts int64 [n_distinct], and of the first of them, which
-        are all that occur among the anchors, the counts there: int64 [n_distinct_anchors].
-    """
-    nodes, place, count = batch.unique(return_inverse=True, return_counts=True)
-    of_anchors = torch.bincount(place[:n_anchors], minlength=len(nodes))
-    order = (of_anchors == 0).byte().argsort(stable=True)
-    return nodes[order], count[order], of_anchors[order][: int((of_anchors > 0).sum())]
+def side_of(batch: torch.Tensor, n_anchors: int) -> Side:
+    """The distinct rows of a batch, int64 [n], with their counts; its first places are anchors."""
+    rows, place, count = batch.unique(return_inverse=True, return_counts=True)
+    if n_anchors >= len(batch):
+        return Side(rows, count, None, count)
+    of_anchors = torch.bincount(place[:n_anchors], minlength=len(rows))
+    own = of_anchors.nonzero().squeeze(1)
+    return Side(rows, count, own, of_anchors[own])

@@ -10,6 +10,7 @@ from recbole_sigrec.gemm import matmul_nt
 _ENTRIES = 3 * 2**16  # similarities in a block on a CPU: .75 MiB stay in a core's cache
 _ENTRIES_ON_GPU = 2**24  # few and large kernels
 _SAFE_TEMPERATURE = 1 / 60  # above it exp(1/τ), summed over a batch, is far from float32's limit
+_LEAST_NORM = 1e-12  # that a row is divided by; F.normalize's
 
 
 def bpr_loss(positive: torch.Tensor, negative: torch.Tensor, n: int | None = None) -> torch.Tensor:
@@ -47,6 +48,7 @@ def info_nce(
     weight: torch.Tensor | None = None,
     block: int | None = None,
     share: slice | None = None,
+    own: torch.Tensor | None = None,
     anchor_weight: torch.Tensor | None = None,
     bfloat16: bool = False,
 ) -> torch.Tensor:
@@ -60,23 +62,31 @@ def info_nce(
     x and the |M| semantic representations as y^m it is the paper's anchor-based InfoNCE
     (arXiv 2508.06154; the form is our choice). ``weight`` is how often each node stands in the
     batch: distinct nodes with their counts give exactly the loss over the batch with its
-    repetitions, at the cost of the distinct nodes alone. With fewer anchors than candidates, and
-    ``anchor_weight`` their counts among a random part of the batch, it is an unbiased estimate of
-    the loss over all anchors.
+    repetitions, at the cost of the distinct nodes alone. The anchors can be a random part of it:
+    with their counts there as ``anchor_weight``, that is an unbiased estimate of the whole loss.
 
     Args:
-        anchor: x [n_anchors, d], n_anchors ≤ n.
-        candidates: y [n, d] or [M, n, d]; row a holds the positives of anchor a, the other rows its
-            negatives.
+        anchor: x [n_anchors, d].
+        candidates: y [n, d] or [M, n, d]; a row holds the positives of its own anchor, the other
+            rows are that one's negatives.
         temperature: τ > 0.
         weight: w [n], non-negative; default 1.
-        anchor_weight: v [n_anchors], non-negative; default the first n_anchors of w.
+        block: anchors per block; memory is block·M·n, never n_anchors·n. Default: 96 to 128 on a
+            CPU.
+        share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
+            that the losses of disjoint shares add up to the whole. Default: all.
+        own: the row of each anchor's positives, int64 [n_anchors], distinct; default: anchor a has
+            row a.
+        anchor_weight: v [n_anchors], non-negative; default: w of the anchors' own rows.
         bfloat16: whether the operands and results of the products are rounded to bfloat16 (8 bits);
             sums and exponentials stay in float32. Faster where :func:`has_bfloat16`, slower
             elsewhere.
         block: anchors per block; memory is block·M·n, never n². Default: 96 to 128 on a CPU.
         share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
             that the losses of disjoint shares add up to the whole. Default: all.
+        own: for each anchor the row of its positives, int64 [n], distinct, where the candidates are
+            others than the anchors' nodes, [N, d] or [M, N, d]; each candidate then counts once,
+            and ``weight`` is the anchors' alone.
 
     Returns:
         Scalar. Gradients reach anchor and candidates.
@@ -93,13 +103,13 @@ def info_nce(
     if weight is None:
         weight = anchor.new_ones(candidates.shape[1])
     if anchor_weight is None:
-        anchor_weight = weight[: len(anchor)]
+        anchor_weight = weight[: len(anchor)] if own is None else weight[own]
     share = slice(None) if share is None else share
     with torch.autocast(anchor.device.type, enabled=False):  # sums of exponentials overflow float16
         dtype = torch.promote_types(anchor.dtype, candidates.dtype)
         dtype = torch.promote_types(dtype, torch.float32)  # half precision widened
         tensors = (x.to(dtype) for x in (anchor, candidates, weight, anchor_weight))
-        return _InfoNCE.apply(*tensors, temperature, block, share, bfloat16)
+        return _InfoNCE.apply(*tensors, temperature, block, share, own, bfloat16)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -113,7 +123,7 @@ def has_bfloat16(device: torch.device) -> bool:
 class _InfoNCE(torch.autograd.Function):
     """The loss of :func:`info_nce`; the gradient is formed in the forward pass.
 
-    The anchors are the rows ``part``; the candidates are all rows.
+    The sum is over the anchors ``part``; ``own`` are the rows of the anchors' positives.
 
     With p_amj the softmax over all candidates (weighted by w_j) and q_am that over the positives,
     ∂L/∂s_amj = v_a/(τ Σv) (p_amj − [j = a] q_am). A block of w_j exp(s/τ) is made once, used for
@@ -122,7 +132,7 @@ class _InfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, anchor, candidates, weight, anchor_weight, temperature, block, part, low):
+    def forward(ctx, anchor, candidates, weight, anchor_weight, temperature, block, part, own, low):
         n_modalities, n, d = candidates.shape
         n_anchors = len(anchor)
         if block is None and anchor.device.type == "cpu":
@@ -136,7 +146,7 @@ class _InfoNCE(torch.autograd.Function):
         flat = flat.bfloat16() if low else flat
         log_weight = F.pad(weight, (0, filled - n)).log().repeat(n_modalities)  # [M·n]
         part = range(n_anchors)[part]
-        share = weight.new_zeros(filled)  # v_a / Σv of the anchors in ``part``
+        share = weight.new_zeros(n_anchors + block)  # v_a / Σv of the anchors in ``part``
         share[part.start : part.stop] = anchor_weight[part.start : part.stop] / anchor_weight.sum()
 
         with_gradient = any(ctx.needs_input_grad[:2])
@@ -146,7 +156,8 @@ class _InfoNCE(torch.autograd.Function):
         for start in range(part.start // block * block, part.stop, block):
             stop = min(start + block, n_anchors)
             rows, rows_norm = _unit_rows(anchor[start:stop], block)  # [b, d]
-            own = unit[:, start : start + block]  # the positives, [M, b, d]
+            places = slice(start, stop) if own is None else own[start:stop]
+            positives = F.pad(unit[:, places], (0, 0, 0, start + block - stop))  # [M, b, d]
             scale = share[start : start + block]  # [b]
             scaled = rows / temperature
             if low:
@@ -158,7 +169,7 @@ class _InfoNCE(torch.autograd.Function):
             e = (e if top is None else e.sub_(top[:, None])).exp_()
             total = e.sum(dim=1)
             log_total = total.log() if top is None else total.log() + top
-            positive = (rows * own).sum(dim=2) / temperature  # [M, b]
+            positive = (rows * positives).sum(dim=2) / temperature  # [M, b]
             log_positive = positive.logsumexp(dim=0)
             loss += (scale * (log_total - log_positive)).sum()
             if with_gradient:
@@ -167,11 +178,11 @@ class _InfoNCE(torch.autograd.Function):
                 pushed = (rows * push).T.contiguous()
                 if low:
                     e, pushed = e.bfloat16(), pushed.bfloat16()
-                gradient = matmul_nt(e, flat.T) * push - (pull * own).sum(dim=0)
+                gradient = matmul_nt(e, flat.T) * push - (pull * positives).sum(dim=0)
                 grad_anchor[start:stop] = _through_unit(gradient, rows, rows_norm)[: stop - start]
                 grad_flat += matmul_nt(pushed, e.T)
-                own_gradient = grad_flat.view(d, n_modalities, -1)[..., start : start + block]
-                own_gradient -= (pull * rows).permute(2, 0, 1)
+                own_gradient = (pull * rows)[:, : stop - start].permute(2, 0, 1)
+                grad_flat.view(d, n_modalities, -1)[..., places] -= own_gradient
             del e  # before the next block is made
         if with_gradient:
             grad_candidates = _through_unit(grad_flat.T.view_as(unit), unit, norm)
@@ -182,19 +193,23 @@ class _InfoNCE(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         grad_anchor, grad_candidates = ctx.saved_tensors
-        return gradient * grad_anchor, gradient * grad_candidates, *[None] * 6
+        return gradient * grad_anchor, gradient * grad_candidates, *[None] * 7
 
 
 def _unit_rows(x: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows x/‖x‖, filled with zero rows to a multiple of a number, and ‖x‖ as F.normalize's."""
     x = F.pad(x, (0, 0, 0, -x.shape[-2] % multiple))
-    norm = x.norm(dim=-1, keepdim=True).clamp_min_(1e-12)
+    norm = x.norm(dim=-1, keepdim=True).clamp_min_(_LEAST_NORM)
     return x / norm, norm
 
 
 def _through_unit(gradient: torch.Tensor, unit: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
-    """The gradient before the normalisation, (g − u (u·g)) / ‖x‖, in place of g."""
+    """The gradient before the normalisation, (g − u (u·g)) / ‖x‖, in place of g.
+
+    Where the norm is no more than its bound, the bound is a constant: g / bound.
+    """
     along = torch.einsum("...d,...d->...", unit, gradient).unsqueeze(-1)
+    along.masked_fill_(norm <= _LEAST_NORM, 0.0)
     return gradient.addcmul_(unit, along, value=-1.0).div_(norm)
 
 

@@ -190,10 +190,10 @@ class SIGRec(GraphRecommender):
         cl = anchor = fuse = bpr.new_zeros(())
         low = keys.contrastive_bfloat16 and has_bfloat16(behavior.device)
         for side in batch.sides(keys.contrastive_anchors):
-            b, f = behavior[side.anchors], fused[side.rows]
+            b, f = side.of_anchors(behavior[side.rows]), fused[side.rows]
             if keys.cl_weight > 0:  # steps 7-8
                 noise = keys.perturbation_eps, keys.perturbation
-                views = perturb(f[: len(b)], *noise), perturb(f, *noise)
+                views = perturb(side.of_anchors(f), *noise), perturb(f, *noise)
                 cl = cl + side.info_nce(*views, keys.cl_temperature, low)
             if keys.anchor_weight > 0:  # step 9
                 h = semantic[:, side.rows]

@@ -39,6 +39,13 @@ class GraphRecommender(MultimodalRecommender):
         """LightGCN, mean over layers: [n, d]."""
         return mean_propagation(self.behavior_graph, self.ego(), self.keys.n_ui_layers)
 
+    def item_graphs(self, config) -> dict:
+        """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums; SciPy CSR."""
+        return {
+            name: normalize(semantic_graph(config, features, self.mask[name]), "row_sums")
+            for name, features in self.features.items()
+        }
+
     def batch(self, interaction) -> Batch:
         """The batch by its distinct nodes."""
         triples = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
@@ -84,13 +91,6 @@ class ViewRecommender(GraphRecommender):
     def fuse(self, behavior: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
         """s [n, d] of any n nodes, from their b [n, d] and views [V, n, d]."""
         raise NotImplementedError
-
-    def item_graphs(self, config) -> dict:
-        """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums; SciPy CSR."""
-        return {
-            name: normalize(semantic_graph(config, features, self.mask[name]), "row_sums")
-            for name, features in self.features.items()
-        }
 
     def forward(self, batch: Batch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """b and s, each [n, d], of all nodes, or of a batch's."""
