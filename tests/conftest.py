@@ -152,6 +152,16 @@ def planted(tmp_path_factory) -> Planted:
     return write_planted(tmp_path_factory.mktemp("data") / "planted")
 
 
+@pytest.fixture
+def three_modalities(planted, tmp_path) -> Path:
+    """The planted data set with a third modality, audio, which half of the items have."""
+    folder = planted.copy(tmp_path / "three" / planted.folder.name)
+    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
+    audio[::2] = 0.0
+    np.save(folder / "audio_feat.npy", audio)
+    return folder
+
+
 def _make_values(folder, **overrides) -> dict:
     return {
         "data_path": str(Path(folder).parent),

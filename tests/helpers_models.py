@@ -160,3 +160,20 @@ def enlarged(prepared, factor=3.0):
             if name.endswith("embedding.weight"):
                 parameter.mul_(factor)
     return prepared
+
+
+def check_gradients(model, raw: bool | None = None):
+    """The loss moves every parameter; ``raw``: whether the raw features are among them."""
+    sum(model.calculate_loss(batch_with_repetitions())).backward()
+    names = dict(model.named_parameters())
+    assert raw is None or any(name.startswith("raw.") for name in names) == raw
+    for name, parameter in names.items():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def check_switch(build, key, value, term):
+    """A weight of zero leaves its term of the loss, and no other, at zero; three terms."""
+    on, off = (losses(build(**{key: w}).model, batch_with_repetitions()) for w in (value, 0.0))
+    others = [i for i in range(3) if i != term]
+    assert off[term] == 0 < on[term] and torch.equal(on[others], off[others])

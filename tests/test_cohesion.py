@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
+import helpers_models as ref
 import numpy as np
 import pytest
 import torch
-from helpers_models import (
-    affine,
-    array,
-    batch_with_repetitions,
-    best,
-    bpr,
-    by_row_sums,
-    enlarged,
-    ids,
-    inverse,
-    knn,
-    l2,
-    lightgcn,
-    losses,
-    sigmoid,
-    softmax,
-    training_matrix,
-)
 
 from recbole_sigrec.errors import ConfigError
 
@@ -48,7 +31,7 @@ def build(planted, make_config, prepare):
 
     def make(folder=planted.folder, **overrides):
         keys = {"adaptive_weight": 0.4, "reg_weight": 0.2, **overrides}
-        prepared = enlarged(prepare(make_config("COHESION", folder, **keys)))
+        prepared = ref.enlarged(prepare(make_config("COHESION", folder, **keys)))
         with torch.no_grad():
             for m, table in enumerate(prepared.model.preference.values()):
                 table.weight.mul_(20 * m + 10)  # the channels differ in what they reach
@@ -61,28 +44,30 @@ def user_graph(r, keys):
     """The k users with most items in common, weighted by their number, rows of sum 1."""
     together = r @ r.T
     allowed = (together > 0) & ~np.eye(len(together), dtype=bool)
-    graph = np.where(best(together, keys.collab_knn_k, allowed), together, 0.0)
+    graph = np.where(ref.best(together, keys.collab_knn_k, allowed), together, 0.0)
     graph = np.maximum(graph, graph.T) if keys.knn_symmetric else graph
-    return inverse(graph.sum(axis=1), 1.0)[:, None] * graph
+    return ref.inverse(graph.sum(axis=1), 1.0)[:, None] * graph
 
 
 def reference(model, dataset):
     """Users and items, channels side by side, with dense float64 matrices."""
-    keys, r = model.keys, training_matrix(dataset)
-    own, n = array(model.item_embedding.weight), model.n_users
+    keys, r = model.keys, ref.training_matrix(dataset)
+    own, n = ref.array(model.item_embedding.weight), model.n_users
     channels = [
-        lightgcn(r, np.concatenate([array(model.user_embedding.weight), own]), keys.n_ui_layers)
+        ref.lightgcn(
+            r, np.concatenate([ref.array(model.user_embedding.weight), own]), keys.n_ui_layers
+        )
     ]
     graph, had = 0.0, 0.0
     for name, features in dataset.modality_features.items():
         mask = dataset.modality_mask[name].numpy()
         purifier = model.purify[name]
-        x = affine(purifier.gate, affine(purifier.project, array(model.raw[name])))
+        x = ref.affine(purifier.gate, ref.affine(purifier.project, ref.array(model.raw[name])))
         start = np.concatenate(
-            [array(model.preference[name].weight), own * sigmoid(x) * mask[:, None]]
+            [ref.array(model.preference[name].weight), own * ref.sigmoid(x) * mask[:, None]]
         )
-        channels.append(lightgcn(r, start, keys.n_ui_layers))
-        graph, had = graph + by_row_sums(knn(features.numpy(), mask, keys)), had + mask
+        channels.append(ref.lightgcn(r, start, keys.n_ui_layers))
+        graph, had = graph + ref.by_row_sums(ref.knn(features.numpy(), mask, keys)), had + mask
     graph = graph / np.maximum(had, 1)[:, None]
     h = np.concatenate(channels, axis=1)
     users, items = h[:n], h[n:]
@@ -92,26 +77,26 @@ def reference(model, dataset):
 
 
 def reference_losses(users, items, batch, keys):
-    u, i, j = (table[rows] for table, rows in zip((users, items, items), ids(batch)))
+    u, i, j = (table[rows] for table, rows in zip((users, items, items), ref.ids(batch)))
     d = keys.embedding_size
     parts = [slice(c, c + d) for c in range(0, users.shape[1], d)]
-    each = np.array([bpr(u[:, part], i[:, part], j[:, part]) for part in parts])
+    each = np.array([ref.bpr(u[:, part], i[:, part], j[:, part]) for part in parts])
     return (
-        bpr(u, i, j),
-        keys.adaptive_weight * (softmax(each, axis=0) * each).sum(),
-        keys.reg_weight * l2(u, i, j),
+        ref.bpr(u, i, j),
+        keys.adaptive_weight * (ref.softmax(each, axis=0) * each).sum(),
+        keys.reg_weight * ref.l2(u, i, j),
     )
 
 
 def check(prepared):
-    model, batch = prepared.model, batch_with_repetitions()
+    model, batch = prepared.model, ref.batch_with_repetitions()
     expected = reference(model, prepared.train.dataset)
     for got, table in zip(model.representations(), expected):
         assert np.abs(table).max() > 1e-2
         np.testing.assert_allclose(got.detach().numpy(), table, atol=5e-6, rtol=0)
     terms = reference_losses(*expected, batch, model.keys)
     assert min(terms) > 1e-3
-    np.testing.assert_allclose(losses(model, batch), terms, atol=1e-5, rtol=1e-6)
+    np.testing.assert_allclose(ref.losses(model, batch), terms, atol=1e-5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -119,18 +104,14 @@ def test_forward_and_losses(build, name):
     check(build(**VARIANTS[name]))
 
 
-def test_three_modalities(build, planted, tmp_path):
-    folder = planted.copy(tmp_path / "three" / "planted")
-    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
-    audio[::2] = 0.0
-    np.save(folder / "audio_feat.npy", audio)
-    prepared = build(folder)
+def test_three_modalities(build, three_modalities):
+    prepared = build(three_modalities)
     assert prepared.model.modalities == ["audio", "image", "text"]
     check(prepared)
 
 
 def test_the_worst_channel_weighs_most_and_its_weight_has_no_gradient(build):
-    model, batch = build(reg_weight=0.0, adaptive_weight=1.0).model, batch_with_repetitions()
+    model, batch = build(reg_weight=0.0, adaptive_weight=1.0).model, ref.batch_with_repetitions()
     d = model.keys.embedding_size
     users, items = model.representations()
     u, i, j = users[batch["user_id"]], items[batch["item_id"]], items[batch["neg_item_id"]]
@@ -152,7 +133,9 @@ def test_an_item_without_a_modality(build, planted):
     model = prepared.model
     item = prepared.dataset.token2id("item_id", str(planted.zero_item))
     graph = model.item_graph(torch.eye(model.n_items))
-    text = by_row_sums(knn(model.features["text"].numpy(), model.mask["text"].numpy(), model.keys))
+    text = ref.by_row_sums(
+        ref.knn(model.features["text"].numpy(), model.mask["text"].numpy(), model.keys)
+    )
     np.testing.assert_allclose(graph[item], text[item], atol=1e-6)  # the mean over those it has
     before = [part.detach() for part in model.representations()]
     with torch.no_grad():
@@ -164,20 +147,12 @@ def test_an_item_without_a_modality(build, planted):
 
 
 def test_adaptive_weight_zero_switches_its_term_off(build):
-    batch = batch_with_repetitions()
-    on, off = (losses(build(adaptive_weight=w).model, batch) for w in (0.4, 0.0))
-    assert off[1] == 0 < on[1] and torch.equal(on[[0, 2]], off[[0, 2]])
+    ref.check_switch(build, "adaptive_weight", 0.4, term=1)
 
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_gradient_reaches_every_parameter(build, trained):
-    model = build(train_features=trained).model
-    sum(model.calculate_loss(batch_with_repetitions())).backward()
-    names = dict(model.named_parameters())
-    assert any(name.startswith("raw.") for name in names) == trained
-    for name, parameter in names.items():
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().max() > 0, name
+    ref.check_gradients(build(train_features=trained).model, raw=trained)
 
 
 @pytest.mark.parametrize(

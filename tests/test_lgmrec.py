@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import itertools
 
+import helpers_models as ref
 import numpy as np
 import pytest
 import torch
-from helpers_models import (
-    array,
-    batch_with_repetitions,
-    bipartite,
-    bpr,
-    enlarged,
-    ids,
-    lightgcn,
-    losses,
-    softmax,
-    training_matrix,
-)
 
 from recbole_sigrec.errors import ConfigError
 
@@ -42,19 +31,9 @@ def build(planted, make_config, prepare):
 
     def make(folder=planted.folder, **overrides):
         keys = {"cl_weight": 0.1, "reg_weight": 0.5, **overrides}
-        return enlarged(prepare(make_config("LGMRec", folder, **keys)))
+        return ref.enlarged(prepare(make_config("LGMRec", folder, **keys)))
 
     return make
-
-
-@pytest.fixture
-def three(planted, tmp_path):
-    """The planted data set with a third modality, which half of the items have."""
-    folder = planted.copy(tmp_path / "three" / "planted")
-    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
-    audio[::2] = 0.0
-    np.save(folder / "audio_feat.npy", audio)
-    return folder
 
 
 def unit(x):
@@ -66,26 +45,26 @@ class Reference:
 
     def __init__(self, model, dataset, dependency=None):
         self.keys, self.n_users = model.keys, model.n_users
-        r = training_matrix(dataset)
-        ego = [array(table.weight) for table in (model.user_embedding, model.item_embedding)]
-        behavior = lightgcn(r, np.concatenate(ego), self.keys.n_ui_layers)
-        graph, degree = bipartite(r), np.maximum(r.sum(axis=1, keepdims=True), 1)
+        r = ref.training_matrix(dataset)
+        ego = [ref.array(table.weight) for table in (model.user_embedding, model.item_embedding)]
+        behavior = ref.lightgcn(r, np.concatenate(ego), self.keys.n_ui_layers)
+        graph, degree = ref.bipartite(r), np.maximum(r.sum(axis=1, keepdims=True), 1)
         self.dependency, self.tables, self.masks, local = [], [], [], 0.0
         for m, (name, x) in enumerate(dataset.modality_features.items()):
             mask = dataset.modality_mask[name].numpy()
             x = x.numpy().astype(np.float64) * mask[:, None]
-            items = x @ array(model.project[name].weight).T
+            items = x @ ref.array(model.project[name].weight).T
             part = np.concatenate([r @ items / degree, items])
             for _ in range(self.keys.n_mm_layers):
                 part = graph @ part
             local = local + unit(part)
-            logits = x @ array(model.hyperedges[name].weight).T
+            logits = x @ ref.array(model.hyperedges[name].weight).T
             logits = np.concatenate([r @ logits, logits])
-            h = softmax(logits / self.keys.temperature, axis=1)
+            h = ref.softmax(logits / self.keys.temperature, axis=1)
             h[0], h[self.n_users :][~mask] = 0.0, 0.0
             self.dependency.append(h)
             if dependency is not None:
-                h = array(dependency[m])
+                h = ref.array(dependency[m])
             e = behavior[self.n_users :]
             h_u, h_i = h[: self.n_users], h[self.n_users :]
             for _ in range(self.keys.n_hyper_layers):
@@ -107,13 +86,13 @@ class Reference:
         return total
 
     def losses(self, batch):
-        users, positives, negatives = ids(batch)
+        users, positives, negatives = ref.ids(batch)
         n = self.n_users
         u, i, j = (self.final[x] for x in (users, positives + n, negatives + n))
         pairs = itertools.combinations(range(len(self.tables)), 2)
         hcl = sum(self.contrast(*pair, users, positives) for pair in pairs)
         norms = sum(np.linalg.norm(x) for x in (u, i, j)) / len(users)
-        return bpr(u, i, j), self.keys.cl_weight * hcl, self.keys.reg_weight * norms
+        return ref.bpr(u, i, j), self.keys.cl_weight * hcl, self.keys.reg_weight * norms
 
 
 def noisy_dependency(model, seed):
@@ -123,7 +102,7 @@ def noisy_dependency(model, seed):
 
 
 def check(prepared):
-    model, batch = prepared.model, batch_with_repetitions()
+    model, batch = prepared.model, ref.batch_with_repetitions()
     model.eval()
     reference = Reference(model, prepared.train.dataset)
     for got, expected in zip(model.modality_parts()[1], reference.dependency, strict=True):
@@ -134,7 +113,7 @@ def check(prepared):
     model.train()
     dependency = noisy_dependency(model, seed=3)
     expected = Reference(model, prepared.train.dataset, dependency).losses(batch)
-    np.testing.assert_allclose(losses(model, batch, seed=3), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ref.losses(model, batch, seed=3), expected, rtol=1e-5, atol=1e-6)
     return expected
 
 
@@ -143,8 +122,8 @@ def test_forward_and_losses(build, name):
     assert min(check(build(**VARIANTS[name]))) > 1e-3
 
 
-def test_three_modalities(build, three):
-    prepared = build(three)
+def test_three_modalities(build, three_modalities):
+    prepared = build(three_modalities)
     assert prepared.model.modalities == ["audio", "image", "text"]
     assert min(check(prepared)) > 1e-3
 
@@ -162,7 +141,7 @@ def test_the_noise_of_training(build):
     torch.manual_seed(5)
     noise = -np.log(torch.empty(500, 4).exponential_().numpy())
     assert abs(noise.mean() - 0.5772) < 0.1 and abs(noise.std() - np.pi / 6**0.5) < 0.1
-    np.testing.assert_allclose(got, softmax((logits.numpy() + noise) / 0.3, axis=1), atol=1e-6)
+    np.testing.assert_allclose(got, ref.softmax((logits.numpy() + noise) / 0.3, axis=1), atol=1e-6)
 
 
 def test_dropout_of_dependencies(build):
@@ -183,7 +162,7 @@ def test_no_noise_at_evaluation(build):
 @pytest.mark.parametrize("n_hyperedges", [2, 16])
 def test_the_contrast_in_few_dimensions_has_the_gradient_of_the_whole(build, n_hyperedges):
     model = build(n_hyperedges=n_hyperedges, n_hyper_layers=2, temperature=0.7).model.double()
-    batch = batch_with_repetitions()
+    batch = ref.batch_with_repetitions()
     parameters = [p for name, p in model.named_parameters() if not name.startswith("project")]
     torch.manual_seed(3)
     got = model.calculate_loss(batch)[1]
@@ -208,7 +187,7 @@ def test_the_contrast_in_few_dimensions_has_the_gradient_of_the_whole(build, n_h
 
 def test_an_item_without_a_modality(build, planted):
     prepared = build()
-    model, batch = prepared.model, batch_with_repetitions()
+    model, batch = prepared.model, ref.batch_with_repetitions()
     item = prepared.dataset.token2id("item_id", str(planted.zero_item))
     image, text = model.modality_parts()[1]
     assert not image[model.n_users + item].any() and text[model.n_users + item].any()
@@ -219,22 +198,16 @@ def test_an_item_without_a_modality(build, planted):
     reference = Reference(model, prepared.train.dataset, noisy_dependency(model, seed=3))
     users = only["user_id"].numpy()
     expected = 0.1 * reference.contrast(0, 1, users, np.array([], dtype=int))
-    assert losses(model, with_it)[1].item() == pytest.approx(expected, rel=1e-5)
-    assert losses(model, only)[1].item() > 1.2 * expected
+    assert ref.losses(model, with_it)[1].item() == pytest.approx(expected, rel=1e-5)
+    assert ref.losses(model, only)[1].item() > 1.2 * expected
 
 
 def test_cl_weight_zero_switches_its_term_off(build):
-    batch = batch_with_repetitions()
-    on, off = (losses(build(cl_weight=w).model, batch) for w in (0.1, 0.0))
-    assert off[1] == 0 < on[1] and torch.equal(on[[0, 2]], off[[0, 2]])
+    ref.check_switch(build, "cl_weight", 0.1, term=1)
 
 
 def test_gradient_reaches_every_parameter(build):
-    model = build().model
-    sum(model.calculate_loss(batch_with_repetitions())).backward()
-    for name, parameter in model.named_parameters():
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().max() > 0, name
+    ref.check_gradients(build().model)
 
 
 @pytest.mark.parametrize("key", [{"n_hyperedges": 0}, {"dropout": 1.0}, {"global_weight": -0.1}])

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
+import helpers_models as ref
 import numpy as np
 import pytest
 import torch
-from helpers_models import (
-    affine,
-    array,
-    batch_with_repetitions,
-    by_row_sums,
-    dense,
-    enlarged,
-    knn,
-    lightgcn,
-    losses,
-    side_losses,
-    sigmoid,
-    softmax,
-    symmetric,
-    training_matrix,
-)
 
 from recbole_sigrec.errors import ConfigError
 
@@ -47,7 +32,7 @@ def build(planted, make_config, prepare):
 
     def make(folder=planted.folder, **overrides):
         keys = {"cl_weight": 0.7, "reg_weight": 0.2, **overrides}
-        return enlarged(prepare(make_config("SMORE", folder, **keys)))
+        return ref.enlarged(prepare(make_config("SMORE", folder, **keys)))
 
     return make
 
@@ -77,31 +62,31 @@ def filtered(x_hat, k):
 
 def reference(model, dataset):
     """b and s of all nodes, with dense float64 matrices: [n, d], [n, d]."""
-    keys, r = model.keys, training_matrix(dataset)
-    ids = array(model.item_embedding.weight)
-    ego = np.concatenate([array(model.user_embedding.weight), ids])
-    behavior = lightgcn(r, ego, keys.n_ui_layers)
+    keys, r = model.keys, ref.training_matrix(dataset)
+    ids = ref.array(model.item_embedding.weight)
+    ego = np.concatenate([ref.array(model.user_embedding.weight), ids])
+    behavior = ref.lightgcn(r, ego, keys.n_ui_layers)
 
     graphs, spectra, product = [], [], 1.0
     for name, features in dataset.modality_features.items():
         mask = dataset.modality_mask[name].numpy()
-        graphs.append(by_row_sums(knn(features.numpy(), mask, keys)))
-        spectra.append(spectrum(affine(model.project[name], array(model.raw[name]))))
+        graphs.append(ref.by_row_sums(ref.knn(features.numpy(), mask, keys)))
+        spectra.append(spectrum(ref.affine(model.project[name], ref.array(model.raw[name]))))
         product = product * np.where(mask[:, None], spectra[-1], 1.0)
     graphs.append(np.max(graphs, axis=0))
-    filters = array(model.filters)[..., 0] + 1j * array(model.filters)[..., 1]
+    filters = ref.array(model.filters)[..., 0] + 1j * ref.array(model.filters)[..., 1]
     views = []
     for x_hat, k, gate, graph in zip([*spectra, product], filters, model.gate, graphs):
-        h = ids * sigmoid(affine(gate, filtered(x_hat, k)))
+        h = ids * ref.sigmoid(ref.affine(gate, filtered(x_hat, k)))
         for _ in range(keys.n_layers):
             h = graph @ h
-        views.append(np.concatenate([symmetric(r) @ h, h]))
+        views.append(np.concatenate([ref.symmetric(r) @ h, h]))
 
     *own, fused = views
-    side = sigmoid(affine(model.preference[-1], behavior)) * fused
+    side = ref.sigmoid(ref.affine(model.preference[-1], behavior)) * fused
     for query, preference, h in zip(model.query, model.preference, own):
-        weight = softmax(affine(query[2], np.tanh(affine(query[0], fused))), axis=1)
-        side = side + sigmoid(affine(preference, behavior)) * weight * h
+        weight = ref.softmax(ref.affine(query[2], np.tanh(ref.affine(query[0], fused))), axis=1)
+        side = side + ref.sigmoid(ref.affine(preference, behavior)) * weight * h
     return behavior, side / len(views)
 
 
@@ -116,21 +101,18 @@ def check_forward(prepared):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_forward_and_losses(build, name):
     prepared = build(**VARIANTS[name])
-    model, batch = prepared.model, batch_with_repetitions()
+    model, batch = prepared.model, ref.batch_with_repetitions()
     expected = check_forward(prepared)
     got = torch.cat(model.representations()).detach().numpy()
     np.testing.assert_allclose(got, sum(expected), atol=2e-6, rtol=0)
 
-    terms = side_losses(*expected, model.n_users, batch, model.keys)
+    terms = ref.side_losses(*expected, model.n_users, batch, model.keys)
     assert min(terms) > 1e-3
-    np.testing.assert_allclose(losses(model, batch), terms, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(ref.losses(model, batch), terms, atol=1e-5, rtol=0)
 
 
-def test_three_modalities(build, planted, tmp_path):
-    folder = planted.copy(tmp_path / "three" / "planted")
-    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
-    np.save(folder / "audio_feat.npy", audio)
-    prepared = build(folder)
+def test_three_modalities(build, three_modalities):
+    prepared = build(three_modalities)
     assert prepared.model.modalities == ["audio", "image", "text"]
     check_forward(prepared)
 
@@ -142,7 +124,7 @@ def test_defaults(make_config, planted):
 
 
 def test_the_fused_graph_has_the_largest_weight_of_each_edge(build):
-    image, text, fused = map(dense, build().model.item_graph)
+    image, text, fused = map(ref.dense, build().model.item_graph)
     np.testing.assert_array_equal(fused, np.maximum(image, text))
     assert (fused > image).any() and (fused > text).any()
 
@@ -151,7 +133,7 @@ def test_an_item_without_a_modality_is_not_in_its_view(build, planted):
     prepared = build()
     model = prepared.model
     item = prepared.dataset.token2id("item_id", str(planted.zero_item))
-    image, text, fused = map(dense, model.item_graph)
+    image, text, fused = map(ref.dense, model.item_graph)
     assert not image[item].any() and not image[:, item].any()
     np.testing.assert_array_equal(fused[item], text[item])
     in_image, in_text, in_both = model.views()
@@ -167,8 +149,8 @@ def test_an_item_without_a_modality_is_not_in_its_view(build, planted):
 
 def test_dropout_is_of_training_alone(build):
     model = build(dropout=0.5).model
-    batch = batch_with_repetitions()
-    one, other, again = (losses(model, batch, seed) for seed in (1, 2, 1))
+    batch = ref.batch_with_repetitions()
+    one, other, again = (ref.losses(model, batch, seed) for seed in (1, 2, 1))
     assert torch.equal(one, again) and not torch.equal(one, other)
     model.eval()
     assert torch.equal(*(model.representations()[0] for _ in range(2)))
@@ -186,20 +168,12 @@ def test_dropout_is_of_training_alone(build):
 
 
 def test_cl_weight_zero_switches_its_term_off(build):
-    batch = batch_with_repetitions()
-    on, off = (losses(build(cl_weight=w).model, batch) for w in (0.7, 0.0))
-    assert off[1] == 0 < on[1] and torch.equal(on[[0, 2]], off[[0, 2]])
+    ref.check_switch(build, "cl_weight", 0.7, term=1)
 
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_gradient_reaches_every_parameter(build, trained):
-    model = build(train_features=trained).model
-    sum(model.calculate_loss(batch_with_repetitions())).backward()
-    names = dict(model.named_parameters())
-    assert any(name.startswith("raw.") for name in names) == trained
-    for name, parameter in names.items():
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().max() > 0, name
+    ref.check_gradients(build(train_features=trained).model, raw=trained)
 
 
 @pytest.mark.parametrize("key", [{"dropout": 1.0}, {"n_layers": -1}, {"reg_weight": "much"}])

@@ -39,9 +39,9 @@ def normalize(matrix: sp.spmatrix, kind: str = "symmetric") -> sp.csr_matrix:
 
     ``symmetric``: D_r^{-1/2} A D_c^{-1/2} with D_r the row sums and D_c the column sums, which for
     a symmetric A is the D^{-1/2} A D^{-1/2} of LightGCN (arXiv 2002.02126, Eq. 8);
-    ``row_sums``: D_r^{-1/2} A D_r^{-1/2}, which LATTICE (arXiv 2104.09036, Eq. 4) and its followers
-    make of a k-NN graph whose edges go one way;
-    ``row``: D_r^{-1} A, a mean over the neighbours. A node without an edge keeps an empty row.
+    ``out``: D_r^{-1/2} A D_r^{-1/2} of a square A, the row sums on both sides, as LATTICE and
+    FREEDOM have it for directed graphs; ``row``: D_r^{-1} A, a mean over the neighbours. A node
+    without an edge keeps an empty row.
 
     Args:
         matrix: any sparse matrix of non-negative weights [n, m].
@@ -54,13 +54,15 @@ def normalize(matrix: sp.spmatrix, kind: str = "symmetric") -> sp.csr_matrix:
     """
     csr = sp.csr_matrix(matrix, dtype=np.float64)
     rows = np.asarray(csr.sum(axis=1)).ravel()
-    if kind in ("symmetric", "row_sums"):
-        columns = np.asarray(csr.sum(axis=0)).ravel() if kind == "symmetric" else rows
+    if kind == "symmetric":
+        columns = np.asarray(csr.sum(axis=0)).ravel()
         csr = sp.diags(_power(rows, -0.5)) @ csr @ sp.diags(_power(columns, -0.5))
+    elif kind == "out":
+        csr = sp.diags(_power(rows, -0.5)) @ csr @ sp.diags(_power(rows, -0.5))
     elif kind == "row":
         csr = sp.diags(_power(rows, -1.0)) @ csr
     else:
-        raise ValueError(f"normalisation [{kind}] is unknown; use symmetric, row_sums or row")
+        raise ValueError(f"normalisation [{kind}] is unknown; use symmetric, out or row")
     return sp.csr_matrix(csr, dtype=np.float32)
 
 

@@ -35,7 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.config import setting
 from recbole_sigrec.graph import (
     SparseGraph,
     collaborative_graph,
@@ -46,32 +46,24 @@ from recbole_sigrec.graph import (
 from recbole_sigrec.model.base import RawFeatures, xavier_embedding, xavier_linear
 from recbole_sigrec.model.layers import Purifier
 from recbole_sigrec.model.losses import bpr_loss
-from recbole_sigrec.model.views import GraphRecommender
+from recbole_sigrec.model.views import GraphKeys, GraphRecommender
 
 
-class COHESIONKeys(Keys):
+class COHESIONKeys(GraphKeys):
     """The keys of COHESION; their defaults are in ``properties/model/COHESION.yaml``."""
 
-    embedding_size: int = setting("d, the size of each channel", ge=1)
-    n_ui_layers: int = setting("LightGCN layers on the user-item graph", ge=0)
+    train_features: bool = setting("whether the raw features are trained too")
+    adaptive_weight: float = setting("λ_a, weight of the channels' own BPR", ge=0)
+    reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
     n_user_layers: int = setting("L, layers on the user-user graph", ge=1)
     n_item_layers: int = setting("L', layers on the item-item graph", ge=1)
-    collab_knn_k: int = setting("k of the user-user graph", ge=1)
+    collab_knn_k: int = setting("k of the user-user graph, which knn_symmetric is for too", ge=1)
     collab_measure: Literal["cosine", "jaccard", "count", "random_walk"] = setting(
         "edge weights of the user-user graph"
     )
     collab_max_history: int | None = setting(
         "items of more users are left out of the user-user graph; none given: none", ge=1
     )
-    knn_k: int = setting("k of the item graphs", ge=1)
-    knn_self: bool = setting("count an item among its own k neighbours")
-    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the item graphs")
-    knn_symmetric: bool = setting(
-        "keep an edge, of items and of users, in both directions if either end has it"
-    )
-    train_features: bool = setting("whether the raw features are trained too")
-    adaptive_weight: float = setting("λ_a, weight of the channels' own BPR", ge=0)
-    reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
 
 
 class COHESION(GraphRecommender):

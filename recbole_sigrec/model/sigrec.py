@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.config import setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import (
     SparseGraph,
@@ -40,20 +40,14 @@ from recbole_sigrec.graph import (
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
 from recbole_sigrec.model.losses import has_bfloat16
-from recbole_sigrec.model.views import GraphRecommender, by_view
+from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view
 
 
-class SIGRecKeys(Keys):
+class SIGRecKeys(GraphKeys):
     """The keys of SIGRec; their defaults are in ``properties/model/SIGRec.yaml``."""
 
-    embedding_size: int = setting("d, the size of all representations", ge=1)
-    n_ui_layers: int = setting("L_ui, LightGCN layers on the user-item graph", ge=0)
     n_semantic_layers: int = setting("L_m, layers on each semantic graph", ge=0)
     semantic_graphs: bool = setting("propagate over the item graphs at all (False: ablation)")
-    knn_k: int = setting("k of the semantic graphs", ge=1)
-    knn_self: bool = setting("count an item as its own semantic neighbour")
-    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the semantic graphs")
-    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
     collab_weight: float = setting("α, the share of collaborative signals (0: none)", ge=0, le=1)
     collab_knn_k: int = setting("k of the collaborative graph", ge=1)
     collab_measure: Literal["cosine", "jaccard", "count", "random_walk"] = setting(

@@ -18,6 +18,17 @@ from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
 from recbole_sigrec.model.batch import Batch
 
 
+class GraphKeys(Keys):
+    """The keys of LightGCN and of the semantic graphs."""
+
+    embedding_size: int = setting("d, the size of all representations", ge=1)
+    n_ui_layers: int = setting("LightGCN layers on the user-item graph", ge=0)
+    knn_k: int = setting("k of the semantic graphs", ge=1)
+    knn_self: bool = setting("count an item as its own semantic neighbour")
+    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the semantic graphs")
+    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
+
+
 class GraphRecommender(MultimodalRecommender):
     """Base of the models that have embeddings of users and items, and LightGCN over them.
 
@@ -42,7 +53,7 @@ class GraphRecommender(MultimodalRecommender):
     def item_graphs(self, config) -> dict:
         """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums; SciPy CSR."""
         return {
-            name: normalize(semantic_graph(config, features, self.mask[name]), "row_sums")
+            name: normalize(semantic_graph(config, features, self.mask[name]), "out")
             for name, features in self.features.items()
         }
 
@@ -52,16 +63,10 @@ class GraphRecommender(MultimodalRecommender):
         return Batch(*triples, self.n_users)
 
 
-class ViewKeys(Keys):
+class ViewKeys(GraphKeys):
     """What the keys of MGCN and its followers have in common."""
 
-    embedding_size: int = setting("d, the size of all representations", ge=1)
-    n_ui_layers: int = setting("LightGCN layers on the user-item graph", ge=0)
     n_layers: int = setting("L, layers on each item graph", ge=0)
-    knn_k: int = setting("k of the item graphs", ge=1)
-    knn_self: bool = setting("count an item among its own k neighbours")
-    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the item graphs")
-    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
     train_features: bool = setting("whether the raw features are trained too")
     cl_weight: float = setting("λ_cl, weight of the InfoNCE of side and behavior (0: off)", ge=0)
     temperature: float = setting("τ of the InfoNCE", gt=0)
