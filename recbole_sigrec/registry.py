@@ -18,6 +18,8 @@ MODELS = {
     "VBPR": "recbole_sigrec.model.vbpr",
     "FREEDOM": "recbole_sigrec.model.freedom",
     "LATTICE": "recbole_sigrec.model.lattice",
+    "ContentKNN": "recbole_sigrec.model.content_knn",
+    "ContentEASE": "recbole_sigrec.model.content_ease",
 }
 """Our models: name → module."""
 

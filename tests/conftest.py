@@ -146,6 +146,18 @@ def planted(tmp_path_factory) -> Planted:
     return write_planted(tmp_path_factory.mktemp("data") / "planted")
 
 
+@pytest.fixture
+def with_audio(planted, tmp_path) -> Path:
+    """A folder with the planted data and a third modality, ``audio``, of 5 random dimensions."""
+    folder = tmp_path / "with_audio"
+    folder.mkdir()
+    for file in planted.folder.iterdir():
+        (folder / file.name.replace("planted", "with_audio")).write_bytes(file.read_bytes())
+    audio = np.random.default_rng(3).normal(0.5, 1.0, (planted.n_items, 5)).astype(np.float32)
+    np.save(folder / "audio_feat.npy", audio)
+    return folder
+
+
 def _make_values(folder, **overrides) -> dict:
     return {
         "data_path": str(Path(folder).parent),
