@@ -22,6 +22,8 @@ MODELS = {
     "LATTICE": "recbole_sigrec.model.lattice",
     "LGMRec": "recbole_sigrec.model.lgmrec",
     "COHESION": "recbole_sigrec.model.cohesion",
+    "ContentKNN": "recbole_sigrec.model.content_knn",
+    "ContentEASE": "recbole_sigrec.model.content_ease",
 }
 """Our models: name → module."""
 

@@ -11,6 +11,12 @@ import pandas as pd
 from recbole_sigrec import Config
 from recbole_sigrec.cli import run_command
 from recbole_sigrec.data.dataset import MultimodalDataset
+from recbole_sigrec.model.training_free import TrainingFree
+from recbole_sigrec.registry import MODELS, resolve_model
+
+TRAINING_FREE = [name for name in MODELS if issubclass(resolve_model(name), TrainingFree)]
+LEARNED = [name for name in MODELS if name not in TRAINING_FREE]
+"""Our models that gradient descent trains."""
 
 N_USERS, N_ITEMS = 24, 20
 SMALL = {

@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import helpers_data
 import numpy as np
 import pytest
 import torch
@@ -20,8 +21,9 @@ from recbole_sigrec.registry import MODELS, resolve_model
 from recbole_sigrec.trainer import trainer_class
 
 OURS = list(MODELS)
-LEARNED = [*OURS, "LightGCN", "BPR", "NGCF"]  # by gradient descent, from a random start
-ALL = [*LEARNED, "ItemKNN", "Pop"]
+LEARNED = [*helpers_data.LEARNED, "LightGCN", "BPR", "NGCF"]  # by gradient descent
+ONE_PASS = [*helpers_data.TRAINING_FREE, "ItemKNN", "Pop"]
+ALL = [*LEARNED, *ONE_PASS]
 ON_PLANTED = {
     "VBPR": {"reg_weight": 0.1},  # the default, for thousands of users, leaves little of 61
 }
@@ -375,22 +377,6 @@ class TestOurModels:
             assert prepared.model.modalities == [modality]
             assert torch.isfinite(all_scores(prepared.model, prepared.dataset.user_num)).all()
 
-    def test_evaluation_is_cached_and_training_is_not(self, ready, monkeypatch, name):
-        prepared = ready(name)
-        model, calls = prepared.model, []
-        original = model.representations
-        monkeypatch.setattr(model, "representations", lambda: calls.append(1) or original())
-        n_users = prepared.dataset.user_num
-        for _ in range(3):
-            all_scores(model, n_users)
-        assert len(calls) == 1
-        model.train()
-        all_scores(model, n_users)
-        assert len(calls) == 2
-        users = Interaction({"user_id": torch.tensor([1])})
-        assert model.full_sort_predict(users).requires_grad  # not from evaluation's cache
-        assert len(calls) == 3
-
     def test_the_planted_groups_are_found(self, run_planted, planted, name):
         def own_share(model_name, **overrides):
             """Share of each trained user's group among the top 5 that are new to the user."""
@@ -411,6 +397,24 @@ class TestOurModels:
         assert popular < 0.4  # four groups: chance is a quarter or less
         assert share > 0.9
         assert recall > 5 * popular_recall
+
+
+@pytest.mark.parametrize("name", helpers_data.LEARNED)
+def test_evaluation_is_cached_and_training_is_not(ready, monkeypatch, name):
+    prepared = ready(name)
+    model, calls = prepared.model, []
+    original = model.representations
+    monkeypatch.setattr(model, "representations", lambda: calls.append(1) or original())
+    n_users = prepared.dataset.user_num
+    for _ in range(3):
+        all_scores(model, n_users)
+    assert len(calls) == 1
+    model.train()
+    all_scores(model, n_users)
+    assert len(calls) == 2
+    users = Interaction({"user_id": torch.tensor([1])})
+    assert model.full_sort_predict(users).requires_grad  # not from evaluation's cache
+    assert len(calls) == 3
 
 
 RESUMED = LEARNED
@@ -579,7 +583,7 @@ def test_sampled_evaluation(run_planted, mode):
     assert 0 < result["test_result"]["recall@20"] <= 1
 
 
-@pytest.mark.parametrize("name", ["ItemKNN", "Pop"])
+@pytest.mark.parametrize("name", ONE_PASS)
 def test_a_model_of_one_pass_resumed_is_the_same(run_planted, name):
     done = run_planted(name)
     again = run_planted(name, resume=last_file(done["checkpoint"]))

@@ -14,6 +14,7 @@ import helpers_distributed
 import numpy as np
 import pytest
 import torch
+from helpers_data import LEARNED
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,7 +86,7 @@ def test_shares_of_the_losses_add_up(at, n, world_size, several):
         torch.testing.assert_close(sum(shares), one, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("name", [*MODELS, "BPR", "NGCF"])
+@pytest.mark.parametrize("name", [*LEARNED, "BPR", "NGCF"])
 @pytest.mark.parametrize(("n", "world_size"), [(50, 2), (50, 3), (2, 3)])
 def test_shares_of_a_batch_add_up(at, planted, prepare, make_config, name, n, world_size):
     """The loss, its terms and the gradients; noise and what is drawn after it are the same."""
@@ -113,7 +114,7 @@ def test_shares_of_a_batch_add_up(at, planted, prepare, make_config, name, n, wo
     for one, shares in zip(whole, zip(*parts)):
         torch.testing.assert_close(sum(shares), one, atol=2e-7, rtol=1e-5)
     assert all(draw == after for draw in draws)
-    if name in (*MODELS, "BPR"):  # the work is divided: no process has computed it all
+    if name in (*LEARNED, "BPR"):  # the work is divided: no process has computed it all
         assert all(part[0].sum() < 0.9 * whole[0].sum() for part in parts)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_data import LEARNED
 from hypothesis import given
 from hypothesis import strategies as st
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader
@@ -20,7 +21,6 @@ from recbole_sigrec import Config, compat, gemm
 from recbole_sigrec.graph import SparseGraph
 from recbole_sigrec.quick_start import build_model, create_dataset, data_preparation
 from recbole_sigrec.ranking import top_items
-from recbole_sigrec.registry import MODELS
 from recbole_sigrec.trainer import trainer_class
 
 # ---- dense products ------------------------------------------------------------------------------
@@ -166,12 +166,12 @@ def compare_curves(config, monkeypatch):
     np.testing.assert_allclose(fast, plain, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", [*MODELS, "LightGCN"])
+@pytest.mark.parametrize("name", [*LEARNED, "LightGCN"])
 def test_loss_curve_is_that_of_the_plain_path(planted, make_config, monkeypatch, name):
     compare_curves(make_config(name, planted.folder), monkeypatch)
 
 
-@pytest.mark.parametrize("name", [*MODELS, "LightGCN"])
+@pytest.mark.parametrize("name", [*LEARNED, "LightGCN"])
 def test_loss_curve_on_real_data(make_config, monkeypatch, name):
     """Set RECBOLE_SIGREC_DATA to the folder that holds tiktok/."""
     folder = Path(os.environ.get("RECBOLE_SIGREC_DATA", "")) / "tiktok"

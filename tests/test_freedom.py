@@ -98,14 +98,8 @@ def test_frozen_item_graph(build, keys, alpha):
     assert without.sum() == (1 if "text" in keys.get("modalities", []) else 2)
 
 
-def test_other_modalities_weigh_the_same(build, planted, tmp_path):
-    folder = tmp_path / "three"
-    folder.mkdir()
-    for file in planted.folder.iterdir():
-        (folder / file.name.replace("planted", "three")).write_bytes(file.read_bytes())
-    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
-    np.save(folder / "audio_feat.npy", audio)
-    model = build(folder)
+def test_other_modalities_weigh_the_same(build, three_modalities):
+    model = build(three_modalities)
     graphs = [
         symmetric(reference_knn(array(model.features[m]), model.mask[m].numpy(), 4))
         for m in ("audio", "image", "text")

@@ -117,14 +117,8 @@ def test_representations_and_losses(build, batch, keys):
         np.testing.assert_allclose(got, [bpr, l2], atol=1e-5, rtol=0)
 
 
-def test_three_modalities(build, planted, tmp_path):
-    folder = tmp_path / "three"
-    folder.mkdir()
-    for file in planted.folder.iterdir():
-        (folder / file.name.replace("planted", "three")).write_bytes(file.read_bytes())
-    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
-    np.save(folder / "audio_feat.npy", audio)
-    model = build(folder)
+def test_three_modalities(build, three_modalities):
+    model = build(three_modalities)
     assert model.modalities == ["audio", "image", "text"]
     expected = reference_forward(model, reference_item_graph(model))
     for got, wanted in zip(model.representations(), expected):

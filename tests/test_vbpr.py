@@ -78,14 +78,8 @@ def test_scores_and_losses(build, batch, biases, modalities):
     np.testing.assert_allclose(got, [bpr, 0.7 * sum(norms) / len(u)], atol=1e-5, rtol=0)
 
 
-def test_three_modalities(build, planted, tmp_path):
-    folder = tmp_path / "three"
-    folder.mkdir()
-    for file in planted.folder.iterdir():
-        (folder / file.name.replace("planted", "three")).write_bytes(file.read_bytes())
-    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
-    np.save(folder / "audio_feat.npy", audio)
-    model = build(folder)
+def test_three_modalities(build, three_modalities):
+    model = build(three_modalities)
     assert model.modalities == ["audio", "image", "text"]
     assert model.project.in_features == 5 + 12 + 8
     users, items = model.representations()

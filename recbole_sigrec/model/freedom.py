@@ -92,8 +92,7 @@ class FREEDOM(MultimodalRecommender):
         if given is None and set(self.modalities) == set(PUBLISHED_WEIGHTS):
             given = PUBLISHED_WEIGHTS
         return sum(
-            weight
-            * normalize(semantic_graph(config, self.features[name], self.mask[name]), "row_sums")
+            weight * normalize(semantic_graph(config, self.features[name], self.mask[name]), "out")
             for name, weight in self.weights_of_modalities(given).items()
         )
 

@@ -79,7 +79,7 @@ class LATTICE(MultimodalRecommender):
             self.project[name] = Linear(features.shape[1], keys.feature_size)
             fixed = {"weight": "cosine", "symmetric": False}
             cosines = semantic_graph(config, features, self.mask[name], **fixed)
-            self._initial.append(normalize(cosines, "row_sums"))
+            self._initial.append(normalize(cosines, "out"))
         self.initial_graphs = nn.ModuleList(map(SparseGraph, self._initial))
         self._epoch_graph = None  # A as the epoch's first batch had it
 
