@@ -18,6 +18,7 @@ MODELS = {
     "VBPR": "recbole_sigrec.model.vbpr",
     "FREEDOM": "recbole_sigrec.model.freedom",
     "LATTICE": "recbole_sigrec.model.lattice",
+    "MMGCN": "recbole_sigrec.model.mmgcn",
     "ContentKNN": "recbole_sigrec.model.content_knn",
     "ContentEASE": "recbole_sigrec.model.content_ease",
 }
