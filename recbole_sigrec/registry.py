@@ -22,6 +22,7 @@ MODELS = {
     "LATTICE": "recbole_sigrec.model.lattice",
     "LGMRec": "recbole_sigrec.model.lgmrec",
     "COHESION": "recbole_sigrec.model.cohesion",
+    "MMGCN": "recbole_sigrec.model.mmgcn",
     "ContentKNN": "recbole_sigrec.model.content_knn",
     "ContentEASE": "recbole_sigrec.model.content_ease",
 }

@@ -25,6 +25,7 @@ from helpers_data import (
 )
 
 from recbole_sigrec import checkpoint
+from recbole_sigrec.registry import MODELS
 
 
 @pytest.fixture(autouse=True)
@@ -307,7 +308,7 @@ def test_modality_without_a_file(folder, refused):
     refused(folder, "--modalities=[imag]", says=says)
 
 
-@pytest.mark.parametrize("model", ["SIGRec", "BM3"])
+@pytest.mark.parametrize("model", MODELS)
 def test_data_set_without_modalities(tmp_path, refused, accepted, model):
     folder = write_mmrec(tmp_path / "data", modalities={})
     says = [model, "toy", str(folder), "<modality>_feat.npy", "item_modalities"]
@@ -481,7 +482,7 @@ def test_settings_that_leave_no_usable_split(atomic, refused, argument):
     refused(atomic, "--model=BPR", argument, says=UNUSABLE[argument])
 
 
-@pytest.mark.parametrize("model", ["SIGRec", "BM3", "LightGCN", "ItemKNN"])
+@pytest.mark.parametrize("model", [*MODELS, "LightGCN", "ItemKNN"])
 def test_users_and_items_outside_training_are_common(tmp_path, accepted, model):
     """User 24 and item 20 are in the test part alone, user 25 and item 21 in the validation's."""
     frame = interactions()

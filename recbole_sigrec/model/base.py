@@ -12,8 +12,13 @@ from torch import nn
 from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys
 from recbole_sigrec.errors import ConfigError, DataError
-from recbole_sigrec.gemm import matmul_nt
-from recbole_sigrec.graph import interaction_matrix, mean_propagation
+from recbole_sigrec.gemm import Linear, matmul_nt
+from recbole_sigrec.graph import (
+    SparseGraph,
+    bipartite_graph,
+    interaction_matrix,
+    mean_propagation,
+)
 
 
 class MultimodalRecommender(GeneralRecommender):
@@ -59,15 +64,6 @@ class MultimodalRecommender(GeneralRecommender):
             self.n_items,
         )
         self._cached = None
-
-    def lightgcn(self, graph, n_layers: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """LightGCN of ``user_embedding`` and ``item_embedding``, its mean over the layers.
-
-        Returns:
-            users [n_users, d], items [n_items, d].
-        """
-        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        return mean_propagation(graph, ego, n_layers).split([self.n_users, self.n_items])
 
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The final users [n_users, d] and items [n_items, d]; score = their product."""
@@ -126,6 +122,31 @@ class MultimodalRecommender(GeneralRecommender):
         return matmul_nt(users[interaction[self.USER_ID]], items).view(-1)
 
 
+class LightGCNRecommender(MultimodalRecommender):
+    """Base of the models that have LightGCN on the user-item graph (arXiv 2002.02126).
+
+    Attributes:
+        user_embedding, item_embedding: tables of ``embedding_size`` d.
+        graph: the normalised user-item graph, users first.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.user_embedding = xavier_embedding(self.n_users, self.keys.embedding_size)
+        self.item_embedding = xavier_embedding(self.n_items, self.keys.embedding_size)
+        self.graph = SparseGraph(bipartite_graph(self.interactions))
+
+    def lightgcn(self, n_layers: int, graph=None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean over layers 0 to ``n_layers`` on a graph, by default the whole.
+
+        Returns:
+            users [n_users, d], items [n_items, d].
+        """
+        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        final = mean_propagation(self.graph if graph is None else graph, ego, n_layers)
+        return final.split([self.n_users, self.n_items])
+
+
 class RawFeatures(nn.Module):
     """The features of each modality by its name: trained, or constant.
 
@@ -168,6 +189,11 @@ class MaskedFeatures(RawFeatures):
             features = F.embedding(items, features)
             present = None if present is None else present[items]
         return features if present is None else features * present
+
+
+def projections(features: dict[str, torch.Tensor], size: int) -> nn.ModuleDict:
+    """A linear layer for each modality, from its d_m dimensions to ``size``."""
+    return nn.ModuleDict({name: Linear(x.shape[1], size) for name, x in features.items()})
 
 
 def xavier_embedding(n: int, d: int) -> nn.Embedding:

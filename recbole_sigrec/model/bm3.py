@@ -17,8 +17,7 @@ from torch import nn
 from recbole_sigrec import distributed
 from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
-from recbole_sigrec.graph import SparseGraph, bipartite_graph
-from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
+from recbole_sigrec.model.base import LightGCNRecommender, RawFeatures
 from recbole_sigrec.model.losses import cosine_distance
 
 
@@ -33,7 +32,7 @@ class BM3Keys(Keys):
     train_features: bool = setting("whether the raw features are trained too")
 
 
-class BM3(MultimodalRecommender):
+class BM3(LightGCNRecommender):
     """The model; tables of users and items are stacked, users first: [n_users + n_items, d]."""
 
     Keys = BM3Keys
@@ -42,9 +41,6 @@ class BM3(MultimodalRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         keys, d = self.keys, self.keys.embedding_size
-        self.user_embedding = xavier_embedding(self.n_users, d)
-        self.item_embedding = xavier_embedding(self.n_items, d)
-        self.graph = SparseGraph(bipartite_graph(self.interactions))
         self.predictor = Linear(d, d)
         nn.init.xavier_normal_(self.predictor.weight)
         self.raw = RawFeatures(self.features, keys.train_features)
@@ -61,7 +57,7 @@ class BM3(MultimodalRecommender):
         Returns:
             users h_u [n_users, d], items h_i [n_items, d].
         """
-        users, items = self.lightgcn(self.graph, self.keys.n_layers)
+        users, items = self.lightgcn(self.keys.n_layers)
         return users, items + self.item_embedding.weight
 
     def representations(self):

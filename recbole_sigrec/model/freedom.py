@@ -27,10 +27,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from recbole_sigrec.config import Keys, setting
-from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
@@ -39,7 +37,7 @@ from recbole_sigrec.graph import (
     propagate,
     semantic_graph,
 )
-from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
+from recbole_sigrec.model.base import LightGCNRecommender, RawFeatures, projections
 from recbole_sigrec.model.losses import bpr_of_rows
 
 PUBLISHED_WEIGHTS = {"image": 0.1, "text": 0.9}
@@ -58,12 +56,12 @@ class FREEDOMKeys(Keys):
     modality_weights: dict[str, float] | None = setting(
         "α: {modality: its share of the item graph}"
     )
+    train_features: bool = setting("whether the raw features are trained too")
     edge_dropout: float = setting("ρ, the share of user-item edges pruned", ge=0, lt=1)
     modal_weight: float = setting("λ, weight of the modalities' BPR terms", ge=0)
-    train_features: bool = setting("whether the raw features are trained too")
 
 
-class FREEDOM(MultimodalRecommender):
+class FREEDOM(LightGCNRecommender):
     """The model; see the module's text for its steps."""
 
     Keys = FREEDOMKeys
@@ -71,20 +69,15 @@ class FREEDOM(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        keys, d = self.keys, self.keys.embedding_size
-        self.user_embedding = xavier_embedding(self.n_users, d)
-        self.item_embedding = xavier_embedding(self.n_items, d)
-        self.raw = RawFeatures(self.features, keys.train_features)
-        self.project = nn.ModuleDict()
-        for name, features in self.features.items():
-            self.project[name] = Linear(features.shape[1], d)
-            self.register_buffer(f"has_{name}", self.mask[name], persistent=False)
         self.item_graph = SparseGraph(self._item_graph(config))
-        self.graph = SparseGraph(bipartite_graph(self.interactions))
         self.pruned_graph = self.graph
         self._edges = self.interactions.tocoo()
         degree_u, degree_i = (np.asarray(self.interactions.sum(axis=a)).ravel() for a in (1, 0))
         self._edge_weight = (degree_u[self._edges.row] * degree_i[self._edges.col]) ** -0.5
+        self.raw = RawFeatures(self.features, self.keys.train_features)
+        self.project = projections(self.features, self.keys.embedding_size)
+        for name, has in self.mask.items():
+            self.register_buffer(f"has_{name}", has, persistent=False)
 
     def _item_graph(self, config) -> sp.csr_matrix:
         """Step 1: S [n_items, n_items]."""
@@ -108,7 +101,7 @@ class FREEDOM(MultimodalRecommender):
 
     def forward(self, graph: SparseGraph) -> tuple[torch.Tensor, torch.Tensor]:
         """Step 3: h_u [n_users, d] and h_i [n_items, d]."""
-        users, items = self.lightgcn(graph, self.keys.n_ui_layers)
+        users, items = self.lightgcn(self.keys.n_ui_layers, graph)
         h = propagate(self.item_graph, self.item_embedding.weight, self.keys.n_item_layers)
         return users, items + h
 

@@ -31,17 +31,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from recbole_sigrec.config import Keys, setting
-from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import (
     SparseGraph,
-    bipartite_graph,
     infuse,
     kept_cosines,
     normalize,
     propagate,
     semantic_graph,
 )
-from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
+from recbole_sigrec.model.base import LightGCNRecommender, RawFeatures, projections
 from recbole_sigrec.model.losses import bpr_of_rows, l2_loss
 
 
@@ -49,17 +47,17 @@ class LATTICEKeys(Keys):
     """The keys of LATTICE; their defaults are in ``properties/model/LATTICE.yaml``."""
 
     embedding_size: int = setting("d, the size of all representations", ge=1)
-    feature_size: int = setting("the size of the projected features", ge=1)
-    n_ui_layers: int = setting("L_ui, LightGCN layers on the user-item graph", ge=0)
-    n_item_layers: int = setting("L, layers on the item graph", ge=1)
-    knn_k: int = setting("k of the item graphs", ge=1)
-    knn_self: bool = setting("count an item as its own neighbour")
     initial_weight: float = setting("λ, the share of the initial item graph", ge=0, le=1)
     reg_weight: float = setting("L2 of the batch's representations", ge=0)
+    feature_size: int = setting("the size of the projected features", ge=1)
     train_features: bool = setting("whether the raw features are trained too")
+    knn_k: int = setting("k of the item graphs", ge=1)
+    knn_self: bool = setting("count an item as its own neighbour")
+    n_item_layers: int = setting("L, layers on the item graph", ge=1)
+    n_ui_layers: int = setting("L_ui, LightGCN layers on the user-item graph", ge=0)
 
 
-class LATTICE(MultimodalRecommender):
+class LATTICE(LightGCNRecommender):
     """The model; see the module's text for its steps."""
 
     Keys = LATTICEKeys
@@ -67,16 +65,12 @@ class LATTICE(MultimodalRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        keys, d = self.keys, self.keys.embedding_size
-        self.user_embedding = xavier_embedding(self.n_users, d)
-        self.item_embedding = xavier_embedding(self.n_items, d)
+        keys = self.keys
         self.raw = RawFeatures(self.features, keys.train_features)
-        self.project = nn.ModuleDict()
+        self.project = projections(self.features, keys.feature_size)
         self.modal_logit = nn.Parameter(torch.zeros(len(self.modalities)))
-        self.graph = SparseGraph(bipartite_graph(self.interactions))
         self._initial = []  # the S̃^m of step 1
         for name, features in self.features.items():
-            self.project[name] = Linear(features.shape[1], keys.feature_size)
             fixed = {"weight": "cosine", "symmetric": False}
             cosines = semantic_graph(config, features, self.mask[name], **fixed)
             self._initial.append(normalize(cosines, "out"))
@@ -120,7 +114,7 @@ class LATTICE(MultimodalRecommender):
     def forward(self, item_product) -> tuple[torch.Tensor, torch.Tensor]:
         """Step 4: h_u [n_users, d] and h_i [n_items, d]."""
         h = propagate(item_product, self.item_embedding.weight, self.keys.n_item_layers)
-        users, items = self.lightgcn(self.graph, self.keys.n_ui_layers)
+        users, items = self.lightgcn(self.keys.n_ui_layers)
         return users, items + F.normalize(h, dim=1)
 
     def representations(self):
