@@ -72,7 +72,7 @@ VARIANTS = {
     },
     "no item graphs": {"semantic_graphs": False, "feature_scale": "unit", "n_ui_layers": 0},
     "no collaboration, one modality": {"collab_weight": 0.0, "modalities": ["text"]},
-    "a third of the anchors": {"contrastive_anchors": 0.33},
+    "all of the batch as anchors": {"contrastive_anchors": 1.0},
 }
 
 
@@ -248,7 +248,7 @@ def test_the_first_places_of_a_batch_are_anchors(batch, data):
 def test_parts_of_the_batch_as_anchors_average_to_the_whole(build):
     """Anchors are the first places: over all rotations of the batch each is one as often."""
     batch = batch_with_repetitions(12)
-    whole = losses(build(**DETERMINISTIC).model, batch)
+    whole = losses(build(**DETERMINISTIC, contrastive_anchors=1.0).model, batch)
     some = build(**DETERMINISTIC, contrastive_anchors=0.25).model
     rotated = [
         losses(some, {key: value.roll(shift) for key, value in batch.items()})
@@ -284,7 +284,7 @@ def test_graphs_are_built_from_the_training_part_alone(build):
     prepared = build()
     n_train = len(prepared.train.dataset)
     assert prepared.model.interactions.nnz == n_train < len(prepared.dataset.inter_feat)
-    assert prepared.model.behavior_graph.nnz == 2 * n_train
+    assert prepared.model.graph.nnz == 2 * n_train
     assert prepared.model.user_graph.nnz == n_train
     cold = [
         prepared.dataset.token2id("item_id", str(i))
@@ -334,7 +334,7 @@ def test_collab_max_history_leaves_users_out_of_the_item_graph_alone(build, limi
     every = normalize(collaborative_topk(model.interactions, 10))
     assert ((expected != every).nnz > 0) == (limit is not None)
     np.testing.assert_array_equal(dense(model.semantic_graph["image"]), expected.toarray())
-    assert model.behavior_graph.nnz == 2 * model.interactions.nnz
+    assert model.graph.nnz == 2 * model.interactions.nnz
 
 
 @pytest.mark.parametrize("key, term", [("cl", 1), ("anchor", 2), ("fuse", 3), ("reg", 4)])
@@ -428,7 +428,8 @@ def test_the_perturbation_is_that_of_the_fused_semantics(build, monkeypatch):
         return original(embeddings, strength, kind)
 
     monkeypatch.setattr(sigrec, "perturb", spy)
-    model, batch = build(perturbation_eps=0.25).model, batch_with_repetitions()
+    model = build(perturbation_eps=0.25, contrastive_anchors=1.0).model
+    batch = batch_with_repetitions()
     model.calculate_loss(batch)
     _, _, fused = model.forward()
     users, items = batch["user_id"].unique(), batch["item_id"].unique() + model.n_users

@@ -136,14 +136,17 @@ class LightGCNRecommender(MultimodalRecommender):
         self.item_embedding = xavier_embedding(self.n_items, self.keys.embedding_size)
         self.graph = SparseGraph(bipartite_graph(self.interactions))
 
+    def ego(self) -> torch.Tensor:
+        """The embeddings of users and items, stacked: [n_users + n_items, d]."""
+        return torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+
     def lightgcn(self, n_layers: int, graph=None) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean over layers 0 to ``n_layers`` on a graph, by default the whole.
 
         Returns:
             users [n_users, d], items [n_items, d].
         """
-        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        final = mean_propagation(self.graph if graph is None else graph, ego, n_layers)
+        final = mean_propagation(self.graph if graph is None else graph, self.ego(), n_layers)
         return final.split([self.n_users, self.n_items])
 
 

@@ -97,7 +97,7 @@ class COHESION(GraphRecommender):
             refined = self.purify[name](ids, self.raw[name])
             items.append(refined * getattr(self, f"has_{name}")[:, None])
         ego = torch.cat([torch.cat(users, dim=1), torch.cat(items, dim=1)])
-        h = mean_propagation(self.behavior_graph, ego, keys.n_ui_layers)
+        h = mean_propagation(self.graph, ego, keys.n_ui_layers)
         users, items = h.split([self.n_users, self.n_items])
         users = users + propagate(self.user_graph, users, keys.n_user_layers)
         return users, items + propagate(self.item_graph, items, keys.n_item_layers)

@@ -94,7 +94,7 @@ class LGMRec(GraphRecommender):
         users = self.user_items(torch.cat([x, logits], dim=1))
         of_users, user_logits = users.split([x.shape[1], logits.shape[1]], dim=1)
         local = torch.cat([of_users / self.degree, x])
-        local = propagate(self.behavior_graph, local, self.keys.n_mm_layers)
+        local = propagate(self.graph, local, self.keys.n_mm_layers)
         logits = torch.cat([user_logits, logits]).split(self.keys.n_hyperedges, dim=1)
         return local, [self._depend(part) * self.present[:, [m]] for m, part in enumerate(logits)]
 

@@ -7,14 +7,8 @@ from typing import Literal
 import torch
 
 from recbole_sigrec.config import Keys, setting
-from recbole_sigrec.graph import (
-    SparseGraph,
-    bipartite_graph,
-    mean_propagation,
-    normalize,
-    semantic_graph,
-)
-from recbole_sigrec.model.base import MultimodalRecommender, xavier_embedding
+from recbole_sigrec.graph import SparseGraph, mean_propagation, normalize, semantic_graph
+from recbole_sigrec.model.base import LightGCNRecommender
 from recbole_sigrec.model.batch import Batch
 
 
@@ -29,26 +23,15 @@ class GraphKeys(Keys):
     knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
 
 
-class GraphRecommender(MultimodalRecommender):
-    """Base of the models that have embeddings of users and items, and LightGCN over them.
+class GraphRecommender(LightGCNRecommender):
+    """Base of the models that add semantic graphs to LightGCN, over a batch's distinct nodes.
 
-    Tables of users and items are stacked, users first: [n_users + n_items, d] = [n, d]. ``Keys``
-    have ``embedding_size`` (d) and ``n_ui_layers``.
+    Tables of users and items are stacked, users first: [n_users + n_items, d] = [n, d].
     """
-
-    def __init__(self, config, dataset):
-        super().__init__(config, dataset)
-        self.user_embedding = xavier_embedding(self.n_users, self.keys.embedding_size)
-        self.item_embedding = xavier_embedding(self.n_items, self.keys.embedding_size)
-        self.behavior_graph = SparseGraph(bipartite_graph(self.interactions))
-
-    def ego(self) -> torch.Tensor:
-        """The embeddings themselves: [n, d]."""
-        return torch.cat([self.user_embedding.weight, self.item_embedding.weight])
 
     def behavior(self) -> torch.Tensor:
         """LightGCN, mean over layers: [n, d]."""
-        return mean_propagation(self.behavior_graph, self.ego(), self.keys.n_ui_layers)
+        return mean_propagation(self.graph, self.ego(), self.keys.n_ui_layers)
 
     def item_graphs(self, config) -> dict:
         """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums; SciPy CSR."""
