@@ -5,7 +5,7 @@ import os
 import cases
 import pytest
 
-DATASETS = ["machine", *os.environ.get("BENCHMARK_DATASETS", "ml-100k").split(",")]
+DATASETS = ["machine", *cases.DATASETS]
 ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))
 ALL = [(dataset, *case) for dataset in DATASETS for case in cases.cases_of(dataset)]
 
