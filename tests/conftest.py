@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +84,6 @@ class Planted:
     def n_items(self) -> int:
         return len(self.item_group)
 
-    def copy(self, folder: Path) -> Path:
-        """A copy of the data set in a folder of that path, which is returned."""
-        shutil.copytree(self.folder, folder)
-        return folder
-
 
 def write_planted(
     folder: Path, groups: int = 4, users_each: int = 15, items_each: int = 14, seed: int = 7
@@ -153,11 +147,13 @@ def planted(tmp_path_factory) -> Planted:
 
 
 @pytest.fixture
-def three_modalities(planted, tmp_path) -> Path:
-    """The planted data set with a third modality, audio, which half of the items have."""
-    folder = planted.copy(tmp_path / "three" / planted.folder.name)
-    audio = np.random.default_rng(3).normal(size=(planted.n_items, 5)).astype(np.float32)
-    audio[::2] = 0.0
+def with_audio(planted, tmp_path) -> Path:
+    """A folder with the planted data and a third modality, ``audio``, of 5 random dimensions."""
+    folder = tmp_path / "with_audio"
+    folder.mkdir()
+    for file in planted.folder.iterdir():
+        (folder / file.name.replace("planted", "with_audio")).write_bytes(file.read_bytes())
+    audio = np.random.default_rng(3).normal(0.5, 1.0, (planted.n_items, 5)).astype(np.float32)
     np.save(folder / "audio_feat.npy", audio)
     return folder
 

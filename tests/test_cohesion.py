@@ -104,8 +104,8 @@ def test_forward_and_losses(build, name):
     check(build(**VARIANTS[name]))
 
 
-def test_three_modalities(build, three_modalities):
-    prepared = build(three_modalities)
+def test_three_modalities(build, with_audio):
+    prepared = build(with_audio)
     assert prepared.model.modalities == ["audio", "image", "text"]
     check(prepared)
 

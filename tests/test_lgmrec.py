@@ -122,8 +122,8 @@ def test_forward_and_losses(build, name):
     assert min(check(build(**VARIANTS[name]))) > 1e-3
 
 
-def test_three_modalities(build, three_modalities):
-    prepared = build(three_modalities)
+def test_three_modalities(build, with_audio):
+    prepared = build(with_audio)
     assert prepared.model.modalities == ["audio", "image", "text"]
     assert min(check(prepared)) > 1e-3
 

@@ -89,8 +89,8 @@ def test_defaults(make_config, planted):
     assert config["negative_items"] == "train"
 
 
-def test_three_modalities(build, three_modalities):
-    prepared = build(three_modalities)
+def test_three_modalities(build, with_audio):
+    prepared = build(with_audio)
     assert prepared.model.modalities == ["audio", "image", "text"]
     check_forward(prepared)
 

@@ -111,8 +111,8 @@ def test_forward_and_losses(build, name):
     np.testing.assert_allclose(ref.losses(model, batch), terms, atol=1e-5, rtol=0)
 
 
-def test_three_modalities(build, three_modalities):
-    prepared = build(three_modalities)
+def test_three_modalities(build, with_audio):
+    prepared = build(with_audio)
     assert prepared.model.modalities == ["audio", "image", "text"]
     check_forward(prepared)
 
