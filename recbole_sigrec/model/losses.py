@@ -140,51 +140,50 @@ class _InfoNCE(torch.autograd.Function):
         elif block is None:
             n_blocks = -(-n_anchors * n * n_modalities // _ENTRIES_ON_GPU)
             block = -(-n_anchors // n_blocks)
-        unit, norm = _unit_rows(candidates, block)
-        filled = unit.shape[1]
+        unit, norm = _unit_rows(candidates, block)  # [M, n, d]
+        places = slice(n_anchors) if own is None else own
         flat = unit.view(-1, d)  # [M·n, d]
         flat = flat.bfloat16() if low else flat
-        log_weight = F.pad(weight, (0, filled - n)).log().repeat(n_modalities)  # [M·n]
+        log_weight = F.pad(weight, (0, unit.shape[1] - n)).log().repeat(n_modalities)  # [M·n]
+        # Unit anchors, a block of which is overwritten by its gradient once it has served.
+        rows, rows_norm = _unit_rows(anchor, block)
         part = range(n_anchors)[part]
-        share = weight.new_zeros(n_anchors + block)  # v_a / Σv of the anchors in ``part``
+        share = rows.new_zeros(len(rows))  # v_a / Σv of the anchors in ``part``
         share[part.start : part.stop] = anchor_weight[part.start : part.stop] / anchor_weight.sum()
+        positive = torch.einsum("ad,mad->ma", rows[:n_anchors], unit[:, places]) / temperature
+        log_positive = positive.logsumexp(dim=0)
 
         with_gradient = any(ctx.needs_input_grad[:2])
-        grad_anchor = torch.zeros_like(anchor)
         grad_flat = unit.new_zeros(d, len(flat))  # its products are summed in float32
-        loss = anchor.new_zeros(())
+        total, top = torch.ones_like(share), torch.zeros_like(share)
         for start in range(part.start // block * block, part.stop, block):
-            stop = min(start + block, n_anchors)
-            rows, rows_norm = _unit_rows(anchor[start:stop], block)  # [b, d]
-            places = slice(start, stop) if own is None else own[start:stop]
-            positives = F.pad(unit[:, places], (0, 0, 0, start + block - stop))  # [M, b, d]
-            scale = share[start : start + block]  # [b]
-            scaled = rows / temperature
+            now = slice(start, start + block)
+            scaled = rows[now] / temperature
             if low:
                 e = matmul_nt(scaled.bfloat16(), flat).float().add_(log_weight)
             else:
                 e = matmul_nt(scaled, flat, log_weight)  # [b, M·n]
-            # |s| ≤ 1, so that exp(s/τ) cannot overflow unless τ is tiny.
-            top = e.amax(dim=1) if temperature < _SAFE_TEMPERATURE else None
-            e = (e if top is None else e.sub_(top[:, None])).exp_()
-            total = e.sum(dim=1)
-            log_total = total.log() if top is None else total.log() + top
-            positive = (rows * positives).sum(dim=2) / temperature  # [M, b]
-            log_positive = positive.logsumexp(dim=0)
-            loss += (scale * (log_total - log_positive)).sum()
+            if temperature < _SAFE_TEMPERATURE:  # else exp(s/τ), |s| ≤ 1, cannot overflow
+                top[now] = e.amax(dim=1)
+                e.sub_(top[now, None])
+            total[now] = e.exp_().sum(dim=1)
             if with_gradient:
-                push = (scale / total / temperature)[:, None]  # [b, 1]
-                pull = (scale / temperature * (positive - log_positive).exp())[..., None]  # q
-                pushed = (rows * push).T.contiguous()
+                push = share[now] / total[now]  # [b]
+                pushed = (scaled.T * push).contiguous()
                 if low:
                     e, pushed = e.bfloat16(), pushed.bfloat16()
-                gradient = matmul_nt(e, flat.T) * push - (pull * positives).sum(dim=0)
-                grad_anchor[start:stop] = _through_unit(gradient, rows, rows_norm)[: stop - start]
+                torch.mul(matmul_nt(e, flat.T), (push / temperature)[:, None], out=rows[now])
                 grad_flat += matmul_nt(pushed, e.T)
-                own_gradient = (pull * rows)[:, : stop - start].permute(2, 0, 1)
-                grad_flat.view(d, n_modalities, -1)[..., places] -= own_gradient
             del e  # before the next block is made
+        log_total = (total.log() + top)[:n_anchors]
+        loss = (share[:n_anchors] * (log_total - log_positive)).sum()
         if with_gradient:
+            grad_anchor, rows = rows[:n_anchors], anchor / rows_norm[:n_anchors]
+            grad_anchor[: part.start], grad_anchor[part.stop :] = 0.0, 0.0
+            pull = (share[:n_anchors] / temperature * (positive - log_positive).exp())[..., None]
+            grad_anchor -= (pull * unit[:, places]).sum(dim=0)
+            grad_flat.view(d, n_modalities, -1)[..., places] -= (pull * rows).permute(2, 0, 1)
+            _through_unit(grad_anchor, rows, rows_norm[:n_anchors])
             grad_candidates = _through_unit(grad_flat.T.view_as(unit), unit, norm)
             ctx.save_for_backward(grad_anchor, grad_candidates[:, :n])
         return loss
