@@ -15,8 +15,8 @@ has scores, through its content. w = 0 is EASE.
 
 Ours: cosines as the kernel, several modalities, and centred features (``center``); what an item
 lacks adds nothing to its row of the kernel. The other form in use, EASE's scores plus a multiple of
-content-kNN's, was no better on Baby's validation set (R@20 .092 against .095, each at its best of
-four or five weights).
+content-kNN's, was about as good on Baby's validation set (R@20 .093 against .095 with text alone,
+the best of about ten settings each); this one is a single model with a single optimum.
 
 Cost: n³ multiply-adds for n items (n = 7,000: 5 to 10 s on one core; 17,000: about 15 times that),
 and 4n² bytes, which the inverse takes over from G; above ``max_items`` the model is refused.
