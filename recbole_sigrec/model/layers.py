@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recbole_sigrec.gemm import Linear
+from recbole_sigrec.gemm import Linear, linear
 
 PERTURBATIONS = ("modulus", "uniform", "none")
 
@@ -53,7 +53,10 @@ class Purifier(nn.Module):
         self.gate = Linear(embedding_size, embedding_size)
 
     def forward(self, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        return ids * torch.sigmoid(self.gate(self.project(features)))
+        # Nothing stands between the two maps, so that the features meet their product alone.
+        weight = self.gate.weight @ self.project.weight
+        bias = self.gate.weight @ self.project.bias + self.gate.bias
+        return ids * torch.sigmoid(linear(features, weight, bias))
 
 
 class MeanFusion(nn.Module):
