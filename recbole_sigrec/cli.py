@@ -11,7 +11,8 @@ from recbole_sigrec.errors import SIGRecError
 USAGE = """\
 recbole-sigrec run [--model NAME] [--dataset NAME] [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
 
-  --model         SIGRec (default), BM3, or any general model of RecBole's: LightGCN, BPR, Pop, …
+  --model         SIGRec (default), VBPR, MMGCN, LATTICE, BM3, FREEDOM, MGCN, LGMRec, SMORE,
+                  COHESION, ContentKNN, ContentEASE, or any general model of RecBole's: LightGCN, …
   --dataset       a folder in data_path; default ml-100k, which RecBole bundles
   --config_files  yaml files, separated by spaces
   --nproc         processes on this machine that train the model together; default 1

@@ -208,7 +208,7 @@ def test_users_with_a_long_history_are_left_out(measure, limit, caplog):
     if limit in (1, 4):
         gone = degree[degree > limit]
         assert 0 < len(gone) < len(degree)
-        assert f"{len(gone)} user(s) with more than {limit} items" in caplog.text
+        assert f"{len(gone)} histories of more than {limit}" in caplog.text
         assert f"{gone.sum()} of {degree.sum()} training interactions" in caplog.text
     else:
         assert not caplog.text

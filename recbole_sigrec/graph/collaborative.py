@@ -82,13 +82,13 @@ def collaborative_topk(
 
 
 def without_long_histories(interactions: sp.csr_matrix, limit: int | None) -> sp.csr_matrix:
-    """The users (rows) of at most ``limit`` items; who is left out is logged. None: all."""
+    """The rows (users) with at most ``limit`` entries; what is left out is logged. None: all."""
     degree = np.diff(interactions.indptr)
     if limit is None or (degree <= limit).all():
         return interactions
     long = degree > limit
     logging.getLogger().warning(
-        f"collaborative graph: {long.sum()} user(s) with more than {limit} items are left out, "
+        f"collaborative graph: {long.sum()} histories of more than {limit} are left out, "
         f"{degree[long].sum()} of {degree.sum()} training interactions"
     )
     return interactions[~long]
