@@ -23,12 +23,12 @@ def build(planted, make_config, prepare):
 
 
 @pytest.fixture
-def three(planted, three_modalities):
+def three(planted, with_audio):
     """The planted data with a third modality, and a fourth of its items without text."""
     text = planted.features["text"].copy()
     text[::4] = 0.0
-    np.save(three_modalities / "text_feat.npy", text)
-    return three_modalities
+    np.save(with_audio / "text_feat.npy", text)
+    return with_audio
 
 
 def reference_kernel(model, alpha, center):

@@ -98,8 +98,8 @@ def test_frozen_item_graph(build, keys, alpha):
     assert without.sum() == (1 if "text" in keys.get("modalities", []) else 2)
 
 
-def test_other_modalities_weigh_the_same(build, three_modalities):
-    model = build(three_modalities)
+def test_other_modalities_weigh_the_same(build, with_audio):
+    model = build(with_audio)
     graphs = [
         symmetric(reference_knn(array(model.features[m]), model.mask[m].numpy(), 4))
         for m in ("audio", "image", "text")

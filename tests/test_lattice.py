@@ -117,8 +117,8 @@ def test_representations_and_losses(build, batch, keys):
         np.testing.assert_allclose(got, [bpr, l2], atol=1e-5, rtol=0)
 
 
-def test_three_modalities(build, three_modalities):
-    model = build(three_modalities)
+def test_three_modalities(build, with_audio):
+    model = build(with_audio)
     assert model.modalities == ["audio", "image", "text"]
     expected = reference_forward(model, reference_item_graph(model))
     for got, wanted in zip(model.representations(), expected):

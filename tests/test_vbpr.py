@@ -78,8 +78,8 @@ def test_scores_and_losses(build, batch, biases, modalities):
     np.testing.assert_allclose(got, [bpr, 0.7 * sum(norms) / len(u)], atol=1e-5, rtol=0)
 
 
-def test_three_modalities(build, three_modalities):
-    model = build(three_modalities)
+def test_three_modalities(build, with_audio):
+    model = build(with_audio)
     assert model.modalities == ["audio", "image", "text"]
     assert model.project.in_features == 5 + 12 + 8
     users, items = model.representations()
