@@ -38,7 +38,7 @@ from recbole_sigrec.ranking import top_items
 USERS, INTERACTIONS = 2, 20  # per item
 FEATURES, D, K = 128, 64, 10  # raw features, embeddings, neighbours
 EVALUATED, CUTOFF, EVAL_MEMORY_MB = 1000, 50, 32
-EXACT = 200_000  # items up to which the semantic graph is exact; beyond, FAISS's HNSW
+EXACT = 200_000  # items up to which the semantic graph is exact; beyond, FAISS's IVF
 
 
 def load_interactions(n, folder):
@@ -69,7 +69,7 @@ def collaborative(n, folder):
 
 def semantic(n, folder):
     features = torch.from_numpy(np.load(folder / "features.npy"))
-    method = {} if n <= EXACT else {"method": "hnsw"}
+    method = {} if n <= EXACT else {"method": "ivf"}
     return lambda: knn_graph(features, K, **method)
 
 
