@@ -5,7 +5,7 @@
 Each model runs in a process of its own, through ``recbole_sigrec.run`` and from a folder of files,
 as a user would run it; what is printed is the result's own times and peak of resident memory.
 Batches are of 2²⁰ pairs: each propagates over the whole graph. SIGRec's contrastive terms cost
-anchors times nodes of the batch: 2,048 of its pairs are anchors; its item graphs come from IVF.
+anchors times nodes of the batch: 256 of its pairs are anchors; its item graphs come from IVF.
 1,000 users are validated and tested. Linux only. ``--scale`` shrinks it all.
 """
 
@@ -23,7 +23,7 @@ import pandas as pd
 from powerlaw import powerlaw
 
 USERS, ITEMS, INTERACTIONS, FEATURES = 10**6, 5 * 10**5, 2 * 10**7, 128
-BATCH, ANCHORS, EVALUATED = 2**20, 2048, 1000
+BATCH, ANCHORS, EVALUATED = 2**20, 256, 1000
 SETTINGS = {
     "SIGRec": [f"--contrastive_anchors={ANCHORS / BATCH}", "--knn_search=ivf"],
     "BM3": [],
