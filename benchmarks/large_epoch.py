@@ -2,8 +2,8 @@
 
     python benchmarks/large_epoch.py --models LightGCN,SIGRec [--scale 0.05] [--threads 2]
 
-Each model runs in a process of its own, through ``recbole_sigrec.run`` and from a folder of files,
-as a user would run it; what is printed is the result's own times and peak of resident memory.
+Each model runs in a process of its own, through the command line and from a folder of files, as
+a user would run it; what is printed is the result's own times and peak of resident memory.
 Batches are of 2²⁰ pairs: each propagates over the whole graph. SIGRec's contrastive terms cost
 anchors times nodes of the batch: 256 of its pairs are anchors; its item graphs come from IVF.
 1,000 users are validated and tested. Linux only. ``--scale`` shrinks it all.

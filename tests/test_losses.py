@@ -189,6 +189,24 @@ def test_bfloat16_is_near():
         assert (one - two).norm() < 2**-7 * one.norm()
 
 
+@pytest.mark.parametrize("temperature, bound", [(0.1, 2**-5), (0.05, 2**-4)])
+@pytest.mark.parametrize("several", [False, True])
+def test_bfloat16_where_positives_stand_out(temperature, bound, several):
+    """1/τ is rounded by no more than ``bound``; the positives, whose terms cancel, are not."""
+    anchor, noise = sample(200, 16, 2, seed=13, dtype=torch.float32)
+    candidates = anchor + 0.1 * noise if several else anchor + 0.1 * noise[0]
+    own = torch.randperm(200, generator=torch.Generator().manual_seed(1))[:150]
+    few = anchor[own].clone().requires_grad_()
+    candidates.requires_grad_()
+    results = []
+    for low in (False, True):
+        loss = info_nce(few, candidates, temperature, own=own, bfloat16=low)
+        results.append((loss.detach(), *torch.autograd.grad(loss, (few, candidates))))
+    for one, two in zip(*results):
+        assert (one - two).norm() < bound * one.norm()
+        assert one.norm() > 0
+
+
 @pytest.mark.parametrize("supported", [False, True])
 def test_bfloat16_only_where_the_device_has_it(monkeypatch, supported):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from recbole_sigrec import distributed
-from recbole_sigrec.model.losses import bpr_loss, info_nce, l2_loss
+from recbole_sigrec.model.losses import bpr_of_rows, info_nce, l2_loss
 
 
 class Side(NamedTuple):
@@ -95,9 +95,8 @@ class Batch:
             yield side_of(rows, math.ceil(anchors * self.n))
 
     def bpr(self, table: torch.Tensor) -> torch.Tensor:
-        """:func:`bpr_loss` of the products of users and items."""
-        u, i, j = (table[rows] for rows in self.triples)
-        return bpr_loss((u * i).sum(dim=1), (u * j).sum(dim=1), self.n)
+        """:func:`bpr_of_rows` of users, positives and negatives."""
+        return bpr_of_rows(*(table[rows] for rows in self.triples), self.n)
 
     def l2(self, table: torch.Tensor) -> torch.Tensor:
         """:func:`l2_loss` of users, positives and negatives."""

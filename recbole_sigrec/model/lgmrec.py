@@ -80,7 +80,10 @@ class LGMRec(GraphRecommender):
             self.project[name] = Linear(x.shape[1], keys.embedding_size, bias=False)  # W_m
             self.hyperedges[name] = Linear(x.shape[1], keys.n_hyperedges, bias=False)  # V_m
         self.register_buffer("present", present, persistent=False)  # which nodes have m: [n, M]
-        masked = {name: x * self.mask[name][:, None] for name, x in self.features.items()}
+        masked = {
+            name: x if self.mask[name][1:].all() else x * self.mask[name][:, None]
+            for name, x in self.features.items()
+        }
         self.raw = RawFeatures(masked, trained=False)
         xavier_linear(self)
 

@@ -79,14 +79,8 @@ def info_nce(
             row a.
         anchor_weight: v [n_anchors], non-negative; default: w of the anchors' own rows.
         bfloat16: whether the operands and results of the products are rounded to bfloat16 (8 bits);
-            sums and exponentials stay in float32. Faster where :func:`has_bfloat16`, slower
-            elsewhere.
-        block: anchors per block; memory is block·M·n, never n². Default: 96 to 128 on a CPU.
-        share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
-            that the losses of disjoint shares add up to the whole. Default: all.
-        own: for each anchor the row of its positives, int64 [n], distinct, where the candidates are
-            others than the anchors' nodes, [N, d] or [M, N, d]; each candidate then counts once,
-            and ``weight`` is the anchors' alone.
+            sums, exponentials and all that concerns the positives stay in float32. Faster where
+            :func:`has_bfloat16`, slower elsewhere.
 
     Returns:
         Scalar. Gradients reach anchor and candidates.
@@ -152,6 +146,8 @@ class _InfoNCE(torch.autograd.Function):
         share[part.start : part.stop] = anchor_weight[part.start : part.stop] / anchor_weight.sum()
         positive = torch.einsum("ad,mad->ma", rows[:n_anchors], unit[:, places]) / temperature
         log_positive = positive.logsumexp(dim=0)
+        own_rows = torch.arange(n_anchors, device=rows.device) if own is None else own
+        own_weight = weight[own_rows]
 
         with_gradient = any(ctx.needs_input_grad[:2])
         grad_flat = unit.new_zeros(d, len(flat))  # its products are summed in float32
@@ -166,7 +162,14 @@ class _InfoNCE(torch.autograd.Function):
             if temperature < _SAFE_TEMPERATURE:  # else exp(s/τ), |s| ≤ 1, cannot overflow
                 top[now] = e.amax(dim=1)
                 e.sub_(top[now, None])
-            total[now] = e.exp_().sum(dim=1)
+            e.exp_()
+            if low:  # the positives, of which p − q cancels, are added exactly
+                exact = (positive[:, now] - top[:n_anchors][now]).exp() * own_weight[now]  # [M, b]
+                others = e.view(len(e), n_modalities, -1)
+                others[torch.arange(exact.shape[1], device=e.device), :, own_rows[now]] = 0.0
+            total[now] = e.sum(dim=1)
+            if low:
+                total[:n_anchors][now] += exact.sum(dim=0)
             if with_gradient:
                 push = share[now] / total[now]  # [b]
                 pushed = (scaled.T * push).contiguous()
@@ -180,7 +183,10 @@ class _InfoNCE(torch.autograd.Function):
         if with_gradient:
             grad_anchor, rows = rows[:n_anchors], anchor / rows_norm[:n_anchors]
             grad_anchor[: part.start], grad_anchor[part.stop :] = 0.0, 0.0
-            pull = (share[:n_anchors] / temperature * (positive - log_positive).exp())[..., None]
+            pull = (positive - log_positive).exp()  # q, less those p that are not in e
+            if low:
+                pull -= own_weight * (positive - log_total).exp()
+            pull = (share[:n_anchors] / temperature * pull)[..., None]
             grad_anchor -= (pull * unit[:, places]).sum(dim=0)
             grad_flat.view(d, n_modalities, -1)[..., places] -= (pull * rows).permute(2, 0, 1)
             _through_unit(grad_anchor, rows, rows_norm[:n_anchors])

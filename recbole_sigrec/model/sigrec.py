@@ -111,6 +111,8 @@ class SIGRec(GraphRecommender):
         self.fusion = build_fusion(keys.fusion, len(self.modalities), d)
         xavier_linear(self)
         self.contrastive_scale = 1.0
+        # Without shuffling the first places of a batch are no random part of it.
+        self.anchors = keys.contrastive_anchors if config["shuffle"] else 1.0
 
     def _semantic_graphs(self, config) -> dict[str, SparseGraph]:
         """Steps 1-3: A^m for each modality; empty with ``semantic_graphs: False``."""
@@ -183,7 +185,7 @@ class SIGRec(GraphRecommender):
 
         cl = anchor = fuse = bpr.new_zeros(())
         low = keys.contrastive_bfloat16 and has_bfloat16(behavior.device)
-        for side in batch.sides(keys.contrastive_anchors):
+        for side in batch.sides(self.anchors):
             b, f = side.of_anchors(behavior[side.rows]), fused[side.rows]
             if keys.cl_weight > 0:  # steps 7-8
                 noise = keys.perturbation_eps, keys.perturbation
