@@ -21,38 +21,29 @@ from the items seen in training (``negative_items``).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
-from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.config import setting
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
     interaction_matrix,
-    normalize,
     propagate,
-    semantic_graph,
 )
-from recbole_sigrec.model.base import LightGCNRecommender, RawFeatures, projections
+from recbole_sigrec.model.base import RawFeatures, projections
 from recbole_sigrec.model.losses import bpr_of_rows
+from recbole_sigrec.model.views import GraphKeys, GraphRecommender
 
 PUBLISHED_WEIGHTS = {"image": 0.1, "text": 0.9}
 
 
-class FREEDOMKeys(Keys):
+class FREEDOMKeys(GraphKeys):
     """The keys of FREEDOM; their defaults are in ``properties/model/FREEDOM.yaml``."""
 
-    embedding_size: int = setting("d, the size of all representations", ge=1)
-    n_ui_layers: int = setting("L_ui, LightGCN layers on the user-item graph", ge=0)
     n_item_layers: int = setting("L_ii, layers on the item graph", ge=0)
-    knn_k: int = setting("k of the item graph", ge=1)
-    knn_self: bool = setting("count an item as its own neighbour")
-    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the item graph")
-    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
     modality_weights: dict[str, float] | None = setting(
         "α: {modality: its share of the item graph}"
     )
@@ -61,7 +52,7 @@ class FREEDOMKeys(Keys):
     modal_weight: float = setting("λ, weight of the modalities' BPR terms", ge=0)
 
 
-class FREEDOM(LightGCNRecommender):
+class FREEDOM(GraphRecommender):
     """The model; see the module's text for its steps."""
 
     Keys = FREEDOMKeys
@@ -84,10 +75,8 @@ class FREEDOM(LightGCNRecommender):
         given = self.keys.modality_weights
         if given is None and set(self.modalities) == set(PUBLISHED_WEIGHTS):
             given = PUBLISHED_WEIGHTS
-        return sum(
-            weight * normalize(semantic_graph(config, self.features[name], self.mask[name]), "out")
-            for name, weight in self.weights_of_modalities(given).items()
-        )
+        weights, graphs = self.weights_of_modalities(given), self.item_graphs(config)
+        return sum(weight * graphs[name] for name, weight in weights.items())
 
     def on_epoch_start(self, epoch: int) -> None:
         """Step 2."""
