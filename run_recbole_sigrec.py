@@ -5,4 +5,4 @@ import sys
 from recbole_sigrec.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(run_command(sys.argv[1:]))
+    sys.exit(run_command("run", *sys.argv[1:]))

@@ -18,7 +18,7 @@ def test_speed(benchmark, case, tmp_path_factory, monkeypatch):
     step = prepare()
     benchmark.extra_info.update(dataset=dataset, group=group, name=name)
     if "63,000" in group:  # minutes
-        benchmark.pedantic(step, rounds=1)
+        benchmark.pedantic(step, rounds=ROUNDS)
         return
     short = "negatives" in group or "InfoNCE" in group
     benchmark.pedantic(step, rounds=ROUNDS, iterations=20 if short else 1, warmup_rounds=1)

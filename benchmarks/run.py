@@ -79,7 +79,7 @@ def heading(options, found):
         f"{options.threads} thread(s); Python {platform.python_version()}, {versions}, RecBole "
         f"{_version('recbole')}.",
         "",
-        "Medians, smallest and largest of the rounds (one round for 63,000 items); × is the first "
+        "Medians, smallest and largest of the rounds; × is the first "
         "row's median over this one's (above 1: faster). Memory is the peak beyond what was "
         "resident before, in a process of its own.",
         "",

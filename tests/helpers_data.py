@@ -88,7 +88,7 @@ def run_on(folder: Path, *arguments: str) -> int:
     given = {argument.partition("=")[0] for argument in arguments}
     values = {**SMALL, "data_path": folder.parent, "dataset": folder.name}
     small = (f"--{key}={value}" for key, value in values.items() if f"--{key}" not in given)
-    return run_command([*small, *arguments])
+    return run_command("run", *small, *arguments)
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -274,7 +274,7 @@ def test_program_reads_several_config_files(tmp_path, write):
     folder = write_mmrec(tmp_path / "data")
     small = write(yaml.safe_dump({**SMALL, "data_path": str(folder.parent)}))
     last = write("model: BM3\ndataset: toy\nseed: 5\nresult_file: r.json")
-    assert run_command(["--config_files", f"{small} {last}", "--seed=6"]) == 0
+    assert run_command("run", "--config_files", f"{small} {last}", "--seed=6") == 0
     result = yaml.safe_load((tmp_path / "r.json").read_text("utf-8"))
     assert (result["model"], result["seed"], result["config"]["n_layers"]) == ("BM3", 6, 2)
 

@@ -1,0 +1,40 @@
+"""What the commands share in reading their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+
+from recbole_sigrec.errors import SIGRecError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser without abbreviations or help of its own, whose errors are raised."""
+
+    def __init__(self, **kwargs):
+        super().__init__(add_help=False, allow_abbrev=False, exit_on_error=False, **kwargs)
+
+    def error(self, message):
+        raise argparse.ArgumentError(None, message)
+
+
+class Once(argparse.Action):
+    """Store a value; refuse a second, different one, as for the config's keys."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) not in (None, values):
+            raise argparse.ArgumentError(self, "given twice, with different values")
+        setattr(namespace, self.dest, values)
+
+
+def need_recbole() -> None:
+    """See that RecBole is installed.
+
+    Raises:
+        SIGRecError: it is not; on Python 3.12 and later pip leaves it out.
+    """
+    if find_spec("recbole") is None:
+        raise SIGRecError(
+            "RecBole is not installed; on Python 3.12 and later it is installed on its own: "
+            "pip install --no-deps recbole==1.2.1"
+        )
