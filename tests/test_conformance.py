@@ -401,6 +401,31 @@ class TestOurModels:
         assert recall > 5 * popular_recall
 
 
+@pytest.mark.parametrize("name", [name for name in OURS if name != "SIGRec"])
+def test_an_imputed_vector_acts_on_nothing(ready, name):
+    """Also where no layer of an item graph, which has no edge for it, comes after it."""
+    layers = {"n_layers": 0} if name in ("MGCN", "SMORE") else {}
+    models = [ready(name, missing_modality=how, **layers) for how in ("zero", "mean")]
+    assert not all(mask[1:].all() for mask in models[0].model.mask.values())
+    zero, mean = (all_scores(one.model, one.dataset.user_num) for one in models)
+    assert torch.equal(zero, mean)
+
+
+@pytest.mark.parametrize("name", helpers_data.LEARNED)
+def test_mixed_precision_trains(ready, name):
+    """bfloat16 on the CPU: the losses are those of float32, to its 8 bits, and stay finite."""
+    exact, mixed = (ready(name, enable_amp=on, epochs=1) for on in (False, True))
+    losses = []
+    for one in (exact, mixed):
+        torch.manual_seed(1)
+        np.random.seed(1)
+        loss = one.trainer._train_epoch(one.train, 0)
+        losses.append(sum(loss) if isinstance(loss, tuple) else loss)
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert torch.isfinite(all_scores(mixed.model, mixed.dataset.user_num)).all()
+
+
 @pytest.mark.parametrize("name", helpers_data.LEARNED)
 def test_evaluation_is_cached_and_training_is_not(ready, monkeypatch, name):
     prepared = ready(name)

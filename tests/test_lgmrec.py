@@ -48,13 +48,14 @@ class Reference:
         r = ref.training_matrix(dataset)
         ego = [ref.array(table.weight) for table in (model.user_embedding, model.item_embedding)]
         behavior = ref.lightgcn(r, np.concatenate(ego), self.keys.n_ui_layers)
-        graph, degree = ref.bipartite(r), np.maximum(r.sum(axis=1, keepdims=True), 1)
+        graph = ref.bipartite(r)
         self.dependency, self.tables, self.masks, local = [], [], [], 0.0
         for m, (name, x) in enumerate(dataset.modality_features.items()):
             mask = dataset.modality_mask[name].numpy()
             x = x.numpy().astype(np.float64) * mask[:, None]
             items = x @ ref.array(model.project[name].weight).T
-            part = np.concatenate([r @ items / degree, items])
+            n_having = np.maximum(r @ mask, 1)[:, None]
+            part = np.concatenate([r @ items / n_having, items])
             for _ in range(self.keys.n_mm_layers):
                 part = graph @ part
             local = local + unit(part)

@@ -21,7 +21,7 @@ VARIANTS = {
         "temperature": 0.4,
     },
     "one modality": {"modalities": ["text"], "n_ui_layers": 0},
-    "no layers": {"n_layers": 0, "missing_modality": "zero"},
+    "no layers": {"n_layers": 0},
 }
 
 
@@ -44,12 +44,11 @@ def reference(model, dataset):
     behavior = ref.lightgcn(r, ego, keys.n_ui_layers)
     views = []
     for name, features in dataset.modality_features.items():
-        graph = ref.by_row_sums(
-            ref.knn(features.numpy(), dataset.modality_mask[name].numpy(), keys)
-        )
+        mask = dataset.modality_mask[name].numpy()
+        graph = ref.by_row_sums(ref.knn(features.numpy(), mask, keys))
         purifier = model.purify[name]
         x = ref.affine(purifier.project, ref.array(model.raw[name]))
-        h = ids * ref.sigmoid(ref.affine(purifier.gate, x))
+        h = mask[:, None] * ids * ref.sigmoid(ref.affine(purifier.gate, x))
         for _ in range(keys.n_layers):
             h = graph @ h
         views.append(np.concatenate([ref.symmetric(r) @ h, h]))

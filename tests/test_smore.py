@@ -22,7 +22,7 @@ VARIANTS = {
         "temperature": 0.4,
     },
     "one modality": {"modalities": ["text"], "n_ui_layers": 0},
-    "zero for missing": {"missing_modality": "zero"},
+    "no layers, zero for missing": {"n_layers": 0, "missing_modality": "zero"},
 }
 
 
@@ -67,17 +67,19 @@ def reference(model, dataset):
     ego = np.concatenate([ref.array(model.user_embedding.weight), ids])
     behavior = ref.lightgcn(r, ego, keys.n_ui_layers)
 
-    graphs, spectra, product = [], [], 1.0
+    graphs, spectra, product, masks = [], [], 1.0, [1.0]
     for name, features in dataset.modality_features.items():
         mask = dataset.modality_mask[name].numpy()
+        masks.insert(-1, mask[:, None])
         graphs.append(ref.by_row_sums(ref.knn(features.numpy(), mask, keys)))
         spectra.append(spectrum(ref.affine(model.project[name], ref.array(model.raw[name]))))
         product = product * np.where(mask[:, None], spectra[-1], 1.0)
     graphs.append(np.max(graphs, axis=0))
     filters = ref.array(model.filters)[..., 0] + 1j * ref.array(model.filters)[..., 1]
     views = []
-    for x_hat, k, gate, graph in zip([*spectra, product], filters, model.gate, graphs):
-        h = ids * ref.sigmoid(ref.affine(gate, filtered(x_hat, k)))
+    parts = zip([*spectra, product], filters, model.gate, graphs, masks)
+    for x_hat, k, gate, graph, mask in parts:
+        h = mask * ids * ref.sigmoid(ref.affine(gate, filtered(x_hat, k)))
         for _ in range(keys.n_layers):
             h = graph @ h
         views.append(np.concatenate([ref.symmetric(r) @ h, h]))

@@ -72,7 +72,7 @@ def cosine_topk(
 
 
 def kept_cosines(
-    x: torch.Tensor, mask: torch.Tensor, k: int, include_self: bool
+    x: torch.Tensor, mask: torch.Tensor, k: int, include_self: bool, memory_mb: float = 512
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k nearest rows of each, and their cosines, through which gradients flow to x.
 
@@ -81,7 +81,7 @@ def kept_cosines(
 
     Cost: that of :func:`cosine_topk`, and n·k·d.
     """
-    columns = cosine_topk(x, k, mask, include_self)[0].to(x.device)
+    columns = cosine_topk(x, k, mask, include_self, memory_mb)[0].to(x.device)
     unit = torch.nn.functional.normalize(x, dim=1)
     cosine = torch.einsum(
         "nd,nkd->nk", unit, torch.nn.functional.embedding(columns.clamp_min(0), unit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import nn
@@ -33,7 +32,8 @@ class MultimodalRecommender(GeneralRecommender):
         keys: the model's typed config.
         modalities: names of the modalities in use, in order.
         features: modality name → float32 [n_items, d_m] (row 0, the padding item, is zero).
-        mask: modality name → bool [n_items], which items have the modality.
+        mask: modality name → bool [n_items], which items have the modality; also a buffer
+            ``has_<modality>``.
         interactions: binary float32 CSR [n_users, n_items] of the training pairs.
     """
 
@@ -51,6 +51,8 @@ class MultimodalRecommender(GeneralRecommender):
         self.features = dict(getattr(dataset, "modality_features", {}))
         self.mask = dict(getattr(dataset, "modality_mask", {}))
         self.modalities = list(self.features)
+        for name, mask in self.mask.items():
+            self.register_buffer(f"has_{name}", mask, persistent=False)
         if self.needs_modalities and not self.modalities:
             raise DataError(
                 f"{type(self).__name__} needs at least one modality and data set "
@@ -68,6 +70,14 @@ class MultimodalRecommender(GeneralRecommender):
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The final users [n_users, d] and items [n_items, d]; score = their product."""
         raise NotImplementedError
+
+    def masked(self, name: str, x: torch.Tensor, items=None, otherwise=0.0) -> torch.Tensor:
+        """Rows of items, with another number in those that lack a modality, as [PAD] does.
+
+        Shapes: x [n, d], items int64 [n] (default: all, in order) → [n, d].
+        """
+        has = getattr(self, f"has_{name}")
+        return x.where((has if items is None else has[items])[:, None], otherwise)
 
     @staticmethod
     def share(n: int) -> slice:
@@ -169,29 +179,6 @@ class RawFeatures(nn.Module):
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return getattr(self, name)
-
-
-class MaskedFeatures(RawFeatures):
-    """Raw features whose rows are zero where an item lacks the modality, whatever is imputed.
-
-    Args:
-        features, trained: as for :class:`RawFeatures`.
-        mask: modality name → bool [n_items], which items have it.
-    """
-
-    def __init__(self, features, trained: bool, mask: dict[str, torch.Tensor]):
-        super().__init__(features, trained)
-        for name in features:
-            present = None if mask[name][1:].all() else mask[name].float()[:, None]
-            self.register_buffer(f"{name} present", present, persistent=False)
-
-    def rows(self, name: str, items: torch.Tensor | None = None) -> torch.Tensor:
-        """The features of some items (default: all): [len(items), d_m]."""
-        features, present = self[name], getattr(self, f"{name} present")
-        if items is not None:
-            features = F.embedding(items, features)
-            present = None if present is None else present[items]
-        return features if present is None else features * present
 
 
 def projections(features: dict[str, torch.Tensor], size: int) -> nn.ModuleDict:

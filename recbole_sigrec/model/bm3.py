@@ -48,7 +48,6 @@ class BM3(LightGCNRecommender):
         for name, features in self.features.items():
             self.project[name] = Linear(features.shape[1], d)
             nn.init.xavier_normal_(self.project[name].weight)
-            self.register_buffer(f"has_{name}", self.mask[name], persistent=False)
         self.reg_loss = EmbLoss()
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -83,7 +83,6 @@ class COHESION(GraphRecommender):
         self.raw = RawFeatures(self.features, self.keys.train_features)
         self.purify, self.preference = nn.ModuleDict(), nn.ModuleDict()
         for name, features in self.features.items():
-            self.register_buffer(f"has_{name}", self.mask[name], persistent=False)
             self.purify[name] = Purifier(features.shape[1], d)
             self.preference[name] = xavier_embedding(self.n_users, d)
         xavier_linear(self)
@@ -94,8 +93,7 @@ class COHESION(GraphRecommender):
         users, items = [self.user_embedding.weight], [ids]
         for name in self.modalities:
             users.append(self.preference[name].weight)
-            refined = self.purify[name](ids, self.raw[name])
-            items.append(refined * getattr(self, f"has_{name}")[:, None])
+            items.append(self.masked(name, self.purify[name](ids, self.raw[name])))
         ego = torch.cat([torch.cat(users, dim=1), torch.cat(items, dim=1)])
         h = mean_propagation(self.graph, ego, keys.n_ui_layers)
         users, items = h.split([self.n_users, self.n_items])

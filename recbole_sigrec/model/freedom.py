@@ -67,8 +67,6 @@ class FREEDOM(GraphRecommender):
         self._edge_weight = (degree_u[self._edges.row] * degree_i[self._edges.col]) ** -0.5
         self.raw = RawFeatures(self.features, self.keys.train_features)
         self.project = projections(self.features, self.keys.embedding_size)
-        for name, has in self.mask.items():
-            self.register_buffer(f"has_{name}", has, persistent=False)
 
     def _item_graph(self, config) -> sp.csr_matrix:
         """Step 1: S [n_items, n_items]."""

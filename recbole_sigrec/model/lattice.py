@@ -69,6 +69,7 @@ class LATTICE(LightGCNRecommender):
         self.raw = RawFeatures(self.features, keys.train_features)
         self.project = projections(self.features, keys.feature_size)
         self.modal_logit = nn.Parameter(torch.zeros(len(self.modalities)))
+        self.memory_mb = config["graph_memory_mb"]
         self._initial = []  # the S̃^m of step 1
         for name, features in self.features.items():
             fixed = {"weight": "cosine", "symmetric": False}
@@ -82,11 +83,14 @@ class LATTICE(LightGCNRecommender):
 
     def item_graph(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Steps 2-3: α [M], and the learned part's columns and entries [n_items, M·k]."""
-        alpha = self.modal_logit.softmax(dim=0)
+        keys, alpha = self.keys, self.modal_logit.softmax(dim=0)
         columns, values = [], []
         for a, name in zip(alpha, self.modalities, strict=True):
             x = self.project[name](self.raw[name])
-            near, cosine = kept_cosines(x, self.mask[name], self.keys.knn_k, self.keys.knn_self)
+            with torch.autocast(x.device.type, enabled=False):  # a choice of the exact cosines
+                near, cosine = kept_cosines(
+                    x.float(), self.mask[name], keys.knn_k, keys.knn_self, self.memory_mb
+                )
             columns.append(near)
             values.append(a * cosine)
         columns, values = torch.cat(columns, dim=1), torch.cat(values, dim=1)

@@ -3,8 +3,8 @@
 The parts are the paper's (AAAI 2024).
 
 1.  Local, collaborative: b = LightGCN on the user-item graph, mean over layers.
-2.  Local, modality: items x_i^m W_m, users the mean over their items; l^m is the last of L_m layers
-    on the user-item graph.
+2.  Local, modality: items x_i^m W_m, users the mean over their items that have m; l^m is the last
+    of L_m layers on the user-item graph.
 3.  Global: items depend on K hyperedges by x_i^m V_m, users by the sum of their items':
     H_i = softmax((X^m V_m + g)/τ), H_u = softmax((R X^m V_m + g')/τ), row by row, g Gumbel noise.
     From E_0 = b of the items, with dropout D: E_{h+1} = D(H_i) D(H_i)ᵀ E_h, and of the users
@@ -70,8 +70,6 @@ class LGMRec(GraphRecommender):
         super().__init__(config, dataset)
         keys = self.keys
         self.user_items = SparseGraph(self.interactions)  # R
-        degree = torch.from_numpy(self.interactions.sum(axis=1))
-        self.register_buffer("degree", degree.clamp_(min=1), persistent=False)  # [n_users, 1]
         present = torch.ones(self.n_users + self.n_items, len(self.modalities), dtype=torch.bool)
         present[0] = False  # [PAD]
         self.project, self.hyperedges = nn.ModuleDict(), nn.ModuleDict()
@@ -80,10 +78,9 @@ class LGMRec(GraphRecommender):
             self.project[name] = Linear(x.shape[1], keys.embedding_size, bias=False)  # W_m
             self.hyperedges[name] = Linear(x.shape[1], keys.n_hyperedges, bias=False)  # V_m
         self.register_buffer("present", present, persistent=False)  # which nodes have m: [n, M]
-        masked = {
-            name: x if self.mask[name][1:].all() else x * self.mask[name][:, None]
-            for name, x in self.features.items()
-        }
+        n_having = torch.from_numpy(self.interactions @ present[self.n_users :].float().numpy())
+        self.register_buffer("n_having", n_having.clamp_(min=1), persistent=False)  # [n_users, M]
+        masked = {name: self.masked(name, x) for name, x in self.features.items()}
         self.raw = RawFeatures(masked, trained=False)
         xavier_linear(self)
 
@@ -96,7 +93,8 @@ class LGMRec(GraphRecommender):
         )
         users = self.user_items(torch.cat([x, logits], dim=1))
         of_users, user_logits = users.split([x.shape[1], logits.shape[1]], dim=1)
-        local = torch.cat([of_users / self.degree, x])
+        means = by_view(of_users, self.keys.embedding_size) / self.n_having.T[..., None]
+        local = torch.cat([torch.cat(list(means), dim=1), x])
         local = propagate(self.graph, local, self.keys.n_mm_layers)
         logits = torch.cat([user_logits, logits]).split(self.keys.n_hyperedges, dim=1)
         return local, [self._depend(part) * self.present[:, [m]] for m, part in enumerate(logits)]
@@ -144,7 +142,7 @@ class LGMRec(GraphRecommender):
         pairs = itertools.combinations(range(len(edges)), 2) if keys.cl_weight > 0 else ()
         for one, two in pairs:
             # All t of the two lie in this span; a basis of it is constant for the gradient.
-            span = torch.cat([edges[one], edges[two]]).detach()  # [2K, d]
+            span = torch.cat([edges[one], edges[two]]).detach().to(behavior.dtype)  # [2K, d]
             basis = torch.linalg.qr(span.T).Q  # [d, min(d, 2K)]
             tables = (dependency[m] @ (edges[m] @ basis) for m in (one, two))
             allowed = self.present[:, [one, two]].all(dim=1)

@@ -28,6 +28,7 @@ has torch's default. The one number of layers of the code's item graphs is a key
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from recbole_sigrec.graph import SparseGraph, propagate
@@ -60,9 +61,13 @@ class MGCN(ViewRecommender):
         """Steps 1 and 3: h^m of the items."""
         ids, layers = self.item_embedding.weight, self.keys.n_layers
         return [
-            propagate(self.item_graph[name], self.purify[name](ids, self.raw[name]), layers)
+            propagate(self.item_graph[name], self.purified(name, ids), layers)
             for name in self.modalities
         ]
+
+    def purified(self, name: str, ids: torch.Tensor) -> torch.Tensor:
+        """Step 1: ẍ^m [n_items, d]."""
+        return self.masked(name, self.purify[name](ids, self.raw[name]))
 
     def fuse(self, behavior, views):
         """Step 4."""

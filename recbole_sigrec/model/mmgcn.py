@@ -1,11 +1,11 @@
 """MMGCN: multi-modal graph convolution network for micro-video recommendation (ACM MM 2019).
 
-Equation numbers are the paper's (DOI 10.1145/3343031.3351034). In each modality m a user has a
-preference vector and an item its features; with x^(0) their unit vectors, layer l + 1 has
+In each modality m a user has a preference vector and an item its features; with x^(0) their unit
+vectors, layer l + 1 of the paper (DOI 10.1145/3343031.3351034) has
 
-    h = LeakyReLU(mean over the neighbours of W_1 x^(l))                aggregation, Eq. 2
-    x̂ = LeakyReLU(W_3 x^(l) + b_3) + id                                 Eq. 6
-    x^(l+1) = LeakyReLU(W_2 h + b_2 + x̂), or W_2 (h ‖ x̂) + b_2          combination, Eq. 7 or 5
+    h = LeakyReLU(mean over the neighbours of W_1 x^(l))                      aggregation layer
+    x̂ = LeakyReLU(W_2 x^(l) + b_2) + id                                       combination layer
+    x^(l+1) = LeakyReLU(W_3 h + b_3 + x̂), or LeakyReLU(W_3 (h ‖ x̂) + b_3)
 
 with one id embedding for all modalities; a node's representation joins its x^(L) of all modalities,
 and scores are products. The loss is BPR and L2 of id and preference.
@@ -41,7 +41,7 @@ class MMGCNKeys(Keys):
     """The keys of MMGCN; their defaults are in ``properties/model/MMGCN.yaml``."""
 
     embedding_size: int = setting("d, the size of ids and of all layers' outputs", ge=1)
-    concat: bool = setting("combine by concatenation (Eq. 5), not by addition (Eq. 7)")
+    concat: bool = setting("combine by concatenation, not by addition")
     n_layers: int = setting("L, layers on the user-item graph of each modality", ge=1)
     reg_weight: float = setting("λ, L2 of the batch's ids and of the preferences", ge=0)
     latent_size: int = setting("features of more dimensions are reduced to so many", ge=1)
@@ -55,8 +55,8 @@ class Layer(nn.Module):
         super().__init__()
         self.concat = concat
         self.aggregate = Linear(width, width, bias=False)  # W_1
-        self.combine = Linear(width + d if concat else width, d)  # W_2
-        self.own = Linear(width, d)  # W_3
+        self.combine = Linear(width + d if concat else width, d)  # W_3
+        self.own = Linear(width, d)  # W_2
         for linear in (self.aggregate, self.combine, self.own):
             nn.init.xavier_normal_(linear.weight)
 
@@ -92,11 +92,9 @@ class MMGCN(MultimodalRecommender):
             self.preference[name] = nn.Parameter(torch.empty(self.n_users, width))
             widths = [width] + [d] * (keys.n_layers - 1)
             self.layers[name] = nn.ModuleList(Layer(w, d, keys.concat) for w in widths)
-            has = self.mask[name]
-            r = self.interactions @ sp.diags(has.numpy().astype("float32"))
+            r = self.interactions @ sp.diags(self.mask[name].numpy().astype("float32"))
             both = sp.bmat([[None, r], [r.T, None]], format="csr")
             self.graphs[name] = SparseGraph(normalize(both, "row"))
-            self.register_buffer(f"has_{name}", has.float()[:, None], persistent=False)
         for table in (self.ids, *self.preference.values()):
             nn.init.xavier_normal_(table)
 
@@ -107,8 +105,8 @@ class MMGCN(MultimodalRecommender):
             features = self.raw[name]
             if name in self.reduce:
                 features = self.reduce[name](features)
-            features = features * getattr(self, f"has_{name}")
-            x = F.normalize(torch.cat([self.preference[name], features]), dim=1)
+            x = torch.cat([self.preference[name], self.masked(name, features)])
+            x = F.normalize(x, dim=1)
             *first, last = self.layers[name]
             for layer in first:
                 x = layer(self.graphs[name], x, self.ids)

@@ -62,7 +62,6 @@ class SMORE(ViewRecommender):
         self.project = nn.ModuleDict()
         for name, features in self.features.items():
             self.project[name] = Linear(features.shape[1], d)
-            self.register_buffer(f"has_{name}", self.mask[name], persistent=False)
         self.filters = nn.Parameter(torch.randn(n_views, d // 2 + 1, 2))  # k, as real numbers
         self.gate = nn.ModuleList(Linear(d, d) for _ in range(n_views))
         # On the rows of a batch, whose number varies: torch's own products.
@@ -80,7 +79,7 @@ class SMORE(ViewRecommender):
             x = self.project[name](self.raw[name]).to(self.filters.dtype)  # no half precision
             spectrum = torch.fft.rfft(x, norm="ortho")  # [n_items, d/2 + 1]
             spectra.append(spectrum)
-            product = product * torch.where(getattr(self, f"has_{name}")[:, None], spectrum, 1.0)
+            product = product * self.masked(name, spectrum, otherwise=1.0)
         d = self.keys.embedding_size
         return [
             torch.fft.irfft(spectrum * torch.view_as_complex(k), n=d, norm="ortho")
@@ -90,11 +89,14 @@ class SMORE(ViewRecommender):
     def views(self):
         """Step 3: h^v of the items."""
         ids, layers = self.item_embedding.weight, self.keys.n_layers
+        gated = [
+            ids * torch.sigmoid(gate(x))
+            for gate, x in zip(self.gate, self.spectrum_fusion(), strict=True)
+        ]
+        parts = [self.masked(name, x) for name, x in zip(self.modalities, gated)]
         return [
-            propagate(graph, ids * torch.sigmoid(gate(x)), layers)
-            for graph, gate, x in zip(
-                self.item_graph, self.gate, self.spectrum_fusion(), strict=True
-            )
+            propagate(graph, x, layers)
+            for graph, x in zip(self.item_graph, [*parts, gated[-1]], strict=True)
         ]
 
     def fuse(self, behavior, views):

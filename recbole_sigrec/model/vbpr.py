@@ -25,7 +25,7 @@ from torch import nn
 
 from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
-from recbole_sigrec.model.base import MaskedFeatures, MultimodalRecommender, xavier_embedding
+from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
 from recbole_sigrec.model.losses import bpr_of_rows
 
 
@@ -48,7 +48,7 @@ class VBPR(MultimodalRecommender):
         keys, d = self.keys, self.keys.embedding_size
         self.user_embedding = xavier_embedding(self.n_users, 2 * d)  # γ_u and θ_u
         self.item_embedding = xavier_embedding(self.n_items, d)  # γ_i
-        self.raw = MaskedFeatures(self.features, keys.train_features, self.mask)
+        self.raw = RawFeatures(self.features, keys.train_features)
         width = sum(features.shape[1] for features in self.features.values())
         self.project = Linear(width, d)  # E
         nn.init.xavier_normal_(self.project.weight)
@@ -65,7 +65,10 @@ class VBPR(MultimodalRecommender):
 
     def items(self, rows: torch.Tensor) -> torch.Tensor:
         """γ_i ‖ E f_i, and with ``biases`` β_i + β'ᵀ f_i: [n, 2d] or [n, 2d + 1]."""
-        f = torch.cat([self.raw.rows(name, rows) for name in self.modalities], dim=1)
+        parts = (
+            self.masked(name, F.embedding(rows, self.raw[name]), rows) for name in self.modalities
+        )
+        f = torch.cat(list(parts), dim=1)
         parts = [self.item_embedding(rows), self.project(f)]
         if self.keys.biases:
             parts.append(F.embedding(rows, self.item_bias) + f @ self.visual_bias)
