@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from recbole_sigrec.gemm import matmul_nt
 
-_ENTRIES = 3 * 2**16  # similarities in a block on a CPU: .75 MiB stay in a core's cache
+_BLOCK = 128  # anchors of a block on a CPU: its similarities stay in a core's cache
 _ENTRIES_ON_GPU = 2**24  # few and large kernels
 _SAFE_TEMPERATURE = 1 / 60  # above it exp(1/τ), summed over a batch, is far from float32's limit
 _LEAST_NORM = 1e-12  # that a row is divided by; F.normalize's
@@ -71,8 +71,7 @@ def info_nce(
             rows are that one's negatives.
         temperature: τ > 0.
         weight: w [n], non-negative; default 1.
-        block: anchors per block; memory is block·M·n, never n_anchors·n. Default: 96 to 128 on a
-            CPU.
+        block: anchors per block; memory is block·M·n, never n_anchors·n. Default: 128 on a CPU.
         share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
             that the losses of disjoint shares add up to the whole. Default: all.
         own: the row of each anchor's positives, int64 [n_anchors], distinct; default: anchor a has
@@ -130,7 +129,7 @@ class _InfoNCE(torch.autograd.Function):
         n_modalities, n, d = candidates.shape
         n_anchors = len(anchor)
         if block is None and anchor.device.type == "cpu":
-            block = min(128, max(96, _ENTRIES // (n * n_modalities) // 32 * 32))
+            block = _BLOCK
         elif block is None:
             n_blocks = -(-n_anchors * n * n_modalities // _ENTRIES_ON_GPU)
             block = -(-n_anchors // n_blocks)
@@ -176,7 +175,8 @@ class _InfoNCE(torch.autograd.Function):
                 if low:
                     e, pushed = e.bfloat16(), pushed.bfloat16()
                 torch.mul(matmul_nt(e, flat.T), (push / temperature)[:, None], out=rows[now])
-                grad_flat += matmul_nt(pushed, e.T)
+                for half, rest in zip(grad_flat.chunk(2), pushed.chunk(2)):  # half the memory
+                    half += matmul_nt(rest, e.T)
             del e  # before the next block is made
         log_total = (total.log() + top)[:n_anchors]
         loss = (share[:n_anchors] * (log_total - log_positive)).sum()
@@ -187,8 +187,9 @@ class _InfoNCE(torch.autograd.Function):
             if low:
                 pull -= own_weight * (positive - log_total).exp()
             pull = (share[:n_anchors] / temperature * pull)[..., None]
-            grad_anchor -= (pull * unit[:, places]).sum(dim=0)
-            grad_flat.view(d, n_modalities, -1)[..., places] -= (pull * rows).permute(2, 0, 1)
+            for y, gradient, q in zip(unit, grad_flat.view(d, n_modalities, -1).unbind(1), pull):
+                grad_anchor.addcmul_(q, y[places], value=-1.0)
+                gradient[:, places] -= (q * rows).T
             _through_unit(grad_anchor, rows, rows_norm[:n_anchors])
             grad_candidates = _through_unit(grad_flat.T.view_as(unit), unit, norm)
             ctx.save_for_backward(grad_anchor, grad_candidates[:, :n])
