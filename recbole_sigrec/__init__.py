@@ -12,10 +12,11 @@ _WHERE = {
     "MultimodalDataset": "recbole_sigrec.data.dataset",
     "SIGRec": "recbole_sigrec.model.sigrec",
     "BM3": "recbole_sigrec.model.bm3",
+    "compare": "recbole_sigrec.evaluator.comparison",
     "run": "recbole_sigrec.quick_start",
     "load_data_and_model": "recbole_sigrec.quick_start",
 }
-__all__ = ["BM3", "Config", "MultimodalDataset", "SIGRec", "load_data_and_model", "run"]
+__all__ = ["BM3", "Config", "MultimodalDataset", "SIGRec", "compare", "load_data_and_model", "run"]
 
 
 def __getattr__(name):
