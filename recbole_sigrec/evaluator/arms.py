@@ -96,19 +96,24 @@ def arm_configs(arms: Sequence[Arm], setting: Setting) -> dict[str, dict[str, An
                 f"config key [eval_args] = [{config['eval_args']}]: a comparison ranks all items; "
                 f"set mode: full"
             )
-        values = json.loads(checkpoint.config_json(config))
-        shared = {key: values.get(key) for key in SHARED_KEYS}
-        if not configs:
-            first, expected = arm.label, shared
+        configs[arm.label] = settled_values(config)
+        shared = {key: checkpoint.jsonable(config[key]) for key in SHARED_KEYS}
+        if arm is arms[0]:
+            expected = shared
         for key in sorted(SHARED_KEYS):
             if shared[key] != expected[key]:
                 raise ConfigError(
-                    f"config key [{key}] is [{expected[key]}] for {first} and [{shared[key]}] for "
-                    f"{arm.label}: all arms of a comparison share the data, the split and the "
-                    f"evaluation. Give the key for all, or make two comparisons"
+                    f"config key [{key}] is [{expected[key]}] for {arms[0].label} and "
+                    f"[{shared[key]}] for {arm.label}: all arms of a comparison share the data, the "
+                    f"split and the evaluation. Give the key for all, or make two comparisons"
                 )
-        configs[arm.label] = {k: v for k, v in values.items() if k not in MACHINE_KEYS}
     return configs
+
+
+def settled_values(config: Config) -> dict[str, Any]:
+    """A config's final values in JSON's types, without those of where and how it computes."""
+    values = json.loads(checkpoint.config_json(config))
+    return {key: value for key, value in values.items() if key not in MACHINE_KEYS}
 
 
 def config_hash(values: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ from recbole_sigrec.quick_start import check_outputs, quiet, write_json
 
 RECORD = "comparison.json"  # in a comparison's folder: what it compares
 
+RESULTS = ("results.json", "results.csv", "report.html")
+
 
 def compare(
     arms: Sequence[Arm],
@@ -87,11 +89,15 @@ def compare(
         split = Split.load(base)
         record = _recorded(out, configs, split)
         runs = [Run(arm, seed, out / "runs") for arm in arms for seed in seeds]
-        _execute_all([run for run in runs if not run.done], len(runs), setting, split, jobs)
+        done = [run for run in runs if run.done]
+        for run in done:  # one may have been killed before it had tidied up
+            run.tidy()
+        _execute_all([run for run in runs if run not in done], len(done), setting, split, jobs)
         table = results.evaluate(runs, record, split)
-        write_json(table, out / "results.json")
-        results.write_csv(table, out / "results.csv")
-        report.write(table, {run.key: run.read()["history"] for run in runs}, out / "report.html")
+        as_json, as_csv, as_page = (out / name for name in RESULTS)
+        write_json(table, as_json)
+        results.write_csv(table, as_csv)
+        report.write(table, {run.key: run.read()["history"] for run in runs}, as_page)
     return table
 
 
@@ -136,8 +142,12 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     }
     path = out / RECORD
     if not path.is_file():
-        if any((out / "runs").glob("*.json")):
-            raise DataError(f"[{out}] holds runs but no {RECORD}; name another folder")
+        foreign = [name for name in (*RESULTS, "runs/*.json") if any(out.glob(name))]
+        if foreign:
+            raise DataError(
+                f"[{out}] holds {some(foreign)} and no {RECORD}, so that these files are no "
+                f"comparison's; name another folder"
+            )
         write_json(record, path)
         return record
     try:
@@ -149,8 +159,8 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     changed = difference(protocol, record["protocol"])
     if changed:
         raise ConfigError(f"{path} compares under another protocol: {changed}. {remedy}")
-    for label in set(arms) & set(configs):
-        changed = difference(arms[label]["config"], configs[label])
+    for label, config in configs.items():
+        changed = difference(arms[label]["config"], config) if label in arms else ""
         if changed:
             raise ConfigError(f"{path} has [{label}] with another config: {changed}. {remedy}")
     if fingerprint != record["fingerprint"]:
@@ -164,13 +174,13 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     return record
 
 
-def _execute_all(todo: list[Run], total: int, setting: Setting, split: Split, jobs: int) -> None:
-    """Execute runs, with their progress on stderr.
+def _execute_all(todo: list[Run], done: int, setting: Setting, split: Split, jobs: int) -> None:
+    """Execute runs, with their progress on stderr; ``done`` others are there already.
 
     Raises:
         SIGRecError: some have failed; raised after all others have ended.
     """
-    failed, done = [], total - len(todo)
+    failed, total = [], done + len(todo)
     if done:
         print(f"{done} of {total} runs are there already", file=sys.stderr)
     bar = tqdm(desc="runs", total=total, initial=done, disable=None, dynamic_ncols=True)

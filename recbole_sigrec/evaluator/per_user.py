@@ -16,7 +16,7 @@ METRICS = {"recall": Recall, "ndcg": NDCG}
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """The pairs of the test part, and what training knows about their users and items.
+    """The distinct pairs of the test part, and what training knows about their users and items.
 
     Attributes:
         users: int64 [n_users], the ids of the users of the part, ascending.
@@ -35,10 +35,12 @@ class HeldOut:
     @classmethod
     def of(cls, split: Split) -> HeldOut:
         user, item = split.pairs(2)
+        n_items = split.dataset.item_num
+        user, item = np.divmod(np.unique(user * n_items + item), n_items)
         users, row = np.unique(user, return_inverse=True)
         train_user, train_item = split.pairs(0)
         activity = np.bincount(train_user, minlength=split.dataset.user_num)[users]
-        popularity = np.bincount(train_item, minlength=split.dataset.item_num)[item]
+        popularity = np.bincount(train_item, minlength=n_items)[item]
         return cls(users, row, item, activity, popularity)
 
     def hits(self, top: np.ndarray) -> np.ndarray:

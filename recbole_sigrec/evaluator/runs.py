@@ -14,8 +14,7 @@ import numpy as np
 from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_sigrec import checkpoint
-from recbole_sigrec.evaluator.arms import Arm, Setting, config_hash
+from recbole_sigrec.evaluator.arms import Arm, Setting, config_hash, settled_values
 from recbole_sigrec.evaluator.split import Split
 from recbole_sigrec.quick_start import (
     data_preparation,
@@ -25,7 +24,6 @@ from recbole_sigrec.quick_start import (
     paused_collection,
     write_json,
 )
-from recbole_sigrec.trainer import MACHINE_KEYS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +62,13 @@ class Run:
         """(users [n], their best items [n, k]) of the test, see the class."""
         with np.load(self.path(".npz"), allow_pickle=False) as file:
             return file["users"], file["top"]
+
+    def tidy(self) -> None:
+        """Remove the checkpoints of a finished run but that of the best model."""
+        best = Path(self.read()["checkpoint"]).name
+        for file in self.path("").iterdir():
+            if file.name != best:
+                file.unlink()
 
     def summary(self) -> str:
         """The run in a line."""
@@ -105,7 +110,8 @@ def execute(run: Run, setting: Setting, split: Split, threads: int, show_progres
 
 
 def _execute(run: Run, config, split: Split) -> None:
-    own = {k: v for k, v in _values(config).items() if k not in MACHINE_KEYS}
+    logging.getLogger().info(config)
+    own = settled_values(config)
     started = time.perf_counter()
     with contextlib.suppress(OSError):  # Linux: a run's peak of memory is its own
         Path("/proc/self/clear_refs").write_text("5")
@@ -119,13 +125,7 @@ def _execute(run: Run, config, split: Split) -> None:
     _write_npz(run.path(".npz"), users=users.numpy(), top=top.numpy())
     more = {"label": run.arm.label, "config_hash": config_hash(own), "history": trainer.history}
     write_json({**result, **more}, run.path(".json"))
-    for file in run.path("").iterdir():
-        if file != Path(trainer.saved_model_file):
-            file.unlink()
-
-
-def _values(config) -> dict[str, Any]:
-    return json.loads(checkpoint.config_json(config))
+    run.tidy()
 
 
 @contextlib.contextmanager
