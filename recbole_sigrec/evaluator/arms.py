@@ -43,8 +43,9 @@ class Arm:
 
     @property
     def stem(self) -> str:
-        """The label as the beginning of file names."""
-        return re.sub(r"[^\w.+=-]+", "-", self.label).strip("-.")
+        """The label as a file name; where it must be changed for that, with a hash of it."""
+        safe = re.sub(r"[^\w.+=-]+", "-", self.label).strip("-.")
+        return safe if safe == self.label else f"{safe}-{_hash(self.label)[:6]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +73,10 @@ def arm_configs(arms: Sequence[Arm], setting: Setting) -> dict[str, dict[str, An
         ConfigError: labels are not distinct, a config is wrong, or the arms' configs differ in
             what makes the data, the split and the evaluation.
     """
-    stems: dict[str, str] = {}
-    for arm in arms:
-        if not arm.stem:
-            raise ConfigError(f"label [{arm.label}] has no letter or digit; name the arm")
-        if arm.stem.casefold() in stems:
-            raise ConfigError(
-                f"labels [{stems[arm.stem.casefold()]}] and [{arm.label}] give files of one name; "
-                f"each arm needs a label of its own"
-            )
-        stems[arm.stem.casefold()] = arm.label
+    labels = [arm.label.casefold() for arm in arms]
+    for arm, label in zip(arms, labels, strict=True):
+        if labels.count(label) > 1:
+            raise ConfigError(f"two arms are called [{arm.label}]; each needs a label of its own")
     configs = {}
     for arm in arms:
         config = setting.config(arm)
@@ -104,8 +99,8 @@ def arm_configs(arms: Sequence[Arm], setting: Setting) -> dict[str, dict[str, An
             if shared[key] != expected[key]:
                 raise ConfigError(
                     f"config key [{key}] is [{expected[key]}] for {arms[0].label} and "
-                    f"[{shared[key]}] for {arm.label}: all arms of a comparison share the data, the "
-                    f"split and the evaluation. Give the key for all, or make two comparisons"
+                    f"[{shared[key]}] for {arm.label}: all arms of a comparison share the data, "
+                    f"the split and the evaluation. Give the key for all, or make two comparisons"
                 )
     return configs
 
@@ -118,8 +113,11 @@ def settled_values(config: Config) -> dict[str, Any]:
 
 def config_hash(values: Mapping[str, Any]) -> str:
     """The first 16 hex digits of the SHA-256 of config values, in JSON with sorted keys."""
-    text = json.dumps(values, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _hash(json.dumps(values, sort_keys=True))[:16]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -24,7 +24,6 @@ from recbole_sigrec.evaluator.arms import (
     Arm,
     Setting,
     arm_configs,
-    config_hash,
     difference,
 )
 from recbole_sigrec.evaluator.runs import Run, execute
@@ -127,7 +126,7 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     """Write what is compared, or see that it is what the folder's earlier runs compared.
 
     Returns:
-        ``{dataset, sizes, fingerprint, protocol: {key: value}, arms: {label: {hash, config}}}``.
+        ``{dataset, sizes, fingerprint, protocol: {key: value}, arms: {label: config}}``.
 
     Raises:
         ConfigError, DataError: the folder holds another comparison; nothing is written.
@@ -138,7 +137,7 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
         "sizes": split.sizes,
         "fingerprint": split.fingerprint,
         "protocol": {key: first[key] for key in sorted(SHARED_KEYS & set(first))},
-        "arms": {k: {"hash": config_hash(v), "config": v} for k, v in configs.items()},
+        "arms": configs,
     }
     path = out / RECORD
     if not path.is_file():
@@ -160,7 +159,7 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     if changed:
         raise ConfigError(f"{path} compares under another protocol: {changed}. {remedy}")
     for label, config in configs.items():
-        changed = difference(arms[label]["config"], config) if label in arms else ""
+        changed = difference(arms[label], config) if label in arms else ""
         if changed:
             raise ConfigError(f"{path} has [{label}] with another config: {changed}. {remedy}")
     if fingerprint != record["fingerprint"]:

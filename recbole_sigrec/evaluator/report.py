@@ -26,7 +26,7 @@ PAGE = """\
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem;
   color: light-dark(#1a1a1a, #e6e6e6); background: light-dark(#fff, #16181a); }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .25rem .75rem; text-align: right; white-space: nowrap; }}
@@ -149,7 +149,7 @@ def _chart(name: str, figure: go.Figure) -> str:
     )
     figure.update_xaxes(gridcolor="rgba(128,128,128,.25)", zeroline=False, automargin=True)
     figure.update_yaxes(gridcolor="rgba(128,128,128,.25)", zeroline=False, automargin=True)
-    config = {"displaylogo": False, "responsive": True}
+    config = {"displayModeBar": False, "responsive": True}
     chart = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=config
     )
@@ -200,13 +200,14 @@ def _cost(results, metric: str) -> go.Figure:
             mode="markers+text",
             marker={"color": colour, "symbol": symbol, "size": 11},
             text=[html.escape(arm["label"])],
-            textposition="top center",
+            textposition="middle right",
             showlegend=False,
             cliponaxis=False,
             hovertemplate="%{text}<br>%{x:.2f} s/epoch, %{y:.4f}<extra></extra>",
         )
     return figure.update_layout(
-        xaxis={"title": "seconds per epoch", "type": "log"}, yaxis_title=f"test {metric}"
+        xaxis={"title": "seconds per epoch", "type": "log", "dtick": "D2"},
+        yaxis_title=f"test {metric}",
     )
 
 

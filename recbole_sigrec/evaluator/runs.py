@@ -66,7 +66,7 @@ class Run:
     def tidy(self) -> None:
         """Remove the checkpoints of a finished run but that of the best model."""
         best = Path(self.read()["checkpoint"]).name
-        for file in self.path("").iterdir():
+        for file in self.path("").glob("*"):
             if file.name != best:
                 file.unlink()
 
@@ -111,7 +111,7 @@ def execute(run: Run, setting: Setting, split: Split, threads: int, show_progres
 
 def _execute(run: Run, config, split: Split) -> None:
     logging.getLogger().info(config)
-    own = settled_values(config)
+    values = settled_values(config)
     started = time.perf_counter()
     with contextlib.suppress(OSError):  # Linux: a run's peak of memory is its own
         Path("/proc/self/clear_refs").write_text("5")
@@ -123,7 +123,7 @@ def _execute(run: Run, config, split: Split) -> None:
     top = trainer.top_items(loaders[2], max(config["topk"]))
     users = loaders[2].uid_list.int()
     _write_npz(run.path(".npz"), users=users.numpy(), top=top.numpy())
-    more = {"label": run.arm.label, "config_hash": config_hash(own), "history": trainer.history}
+    more = {"label": run.arm.label, "config_hash": config_hash(values), "history": trainer.history}
     write_json({**result, **more}, run.path(".json"))
     run.tidy()
 
