@@ -170,7 +170,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_table(finished, tmp_path):
         for mine, other in zip(one.recommended(), alone.recommended(), strict=True):
             np.testing.assert_array_equal(mine, other)
         assert one.read()["history"] == alone.read()["history"]
-    assert not list(out.glob("runs/*/*.last.pth"))
+    logs = "".join(file.read_text("utf-8") for file in out.glob("runs/*.log"))
+    assert "Resuming from epoch" in logs  # not: begun anew, with the same end
+    assert not list(out.glob("runs/*/*.last.pth")) and not list(out.rglob("*.tmp"))
 
 
 class Failing(BPR):

@@ -89,8 +89,7 @@ def compare(
         record = _recorded(out, configs, split)
         runs = [Run(arm, seed, out / "runs") for arm in arms for seed in seeds]
         done = [run for run in runs if run.done]
-        for run in done:  # one may have been killed before it had tidied up
-            run.tidy()
+        _tidy(out, done)
         _execute_all([run for run in runs if run not in done], len(done), setting, split, jobs)
         table = results.evaluate(runs, record, split)
         as_json, as_csv, as_page = (out / name for name in RESULTS)
@@ -171,6 +170,15 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     record["arms"] = {**arms, **record["arms"]}
     write_json(record, path)
     return record
+
+
+def _tidy(out: Path, done: list[Run]) -> None:
+    """Remove what a comparison that was killed has left behind."""
+    for run in done:
+        run.tidy()
+    for folder in (out, out / "runs"):
+        for part in folder.glob(".*.tmp"):
+            part.unlink()
 
 
 def _execute_all(todo: list[Run], done: int, setting: Setting, split: Split, jobs: int) -> None:

@@ -145,7 +145,14 @@ def text_table(results: dict[str, Any]) -> str:
         rows.append(["gain of the first", *(f"{100 * g:+.1f} %   " for g in gains), ""])
     table.add_rows(rows)
     n = max(arm["n_seeds"] for arm in results["arms"])
-    return f"{results['dataset']}, test at the best validation epoch, {n} seed(s)\n{table.draw()}"
+    title = f"{results['dataset']}, test at the best validation epoch, {n} seed(s)"
+    note = "[best] (second)"
+    if results["significance"]:
+        note += (
+            f"; differs from {results['arms'][0]['label']}: * p < .05, ** p < .01 (paired t-test "
+            f"over users, Holm)"
+        )
+    return f"{title}\n{table.draw()}\n{note}"
 
 
 def ranks(results: dict[str, Any], metric: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import logging
 import time
@@ -113,7 +114,8 @@ def _execute(run: Run, config, split: Split) -> None:
     logging.getLogger().info(config)
     values = settled_values(config)
     started = time.perf_counter()
-    with contextlib.suppress(OSError):  # Linux: a run's peak of memory is its own
+    gc.collect()  # so that no earlier run in this process counts in the peak of memory
+    with contextlib.suppress(OSError):  # only Linux can reset it
         Path("/proc/self/clear_refs").write_text("5")
     init_seed(config["seed"], config["reproducibility"])
     with paused_collection():
