@@ -8,14 +8,25 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Arm": "recbole_sigrec.evaluator.arms",
     "Config": "recbole_sigrec.config",
     "MultimodalDataset": "recbole_sigrec.data.dataset",
     "SIGRec": "recbole_sigrec.model.sigrec",
     "BM3": "recbole_sigrec.model.bm3",
+    "compare": "recbole_sigrec.evaluator.comparison",
     "run": "recbole_sigrec.quick_start",
     "load_data_and_model": "recbole_sigrec.quick_start",
 }
-__all__ = ["BM3", "Config", "MultimodalDataset", "SIGRec", "load_data_and_model", "run"]
+__all__ = [
+    "BM3",
+    "Arm",
+    "Config",
+    "MultimodalDataset",
+    "SIGRec",
+    "compare",
+    "load_data_and_model",
+    "run",
+]
 
 
 def __getattr__(name):

@@ -11,6 +11,7 @@ from recbole_sigrec.errors import SIGRecError, did_you_mean
 
 COMMANDS = {
     "run": "train a model on a data set, and test it",
+    "compare": "several models × seeds on one split, side by side",
 }
 """Command → what it does; each is a module of :mod:`recbole_sigrec.commands`."""
 

@@ -73,7 +73,7 @@ def run(
     given = (model, dataset, config_file_list, config_dict, command_line)
     if nproc == 1 and world_size <= 1:
         return _run(given, saved)
-    _quiet()
+    quiet()
     config = Config(*given)
     check_shared(config["MODEL_TYPE"], config["model"])
     return distributed.spawn(_run, (given, saved), nproc, world_size, ip, port, group_offset)
@@ -82,7 +82,7 @@ def run(
 def _run(given: tuple, saved: bool) -> dict[str, Any]:
     """:func:`run` in this process, alone or one of several; ``given``: the Config's arguments."""
     started = time.perf_counter()
-    _quiet()
+    quiet()
     config = Config(*given)
     distributed.connect(config["device"])
     if distributed.is_first():
@@ -145,13 +145,33 @@ def _train_and_test(config, saved: bool, started: float) -> dict[str, Any]:
     with paused_collection():
         data = create_dataset(config)
         logger.info(data)
-        train_data, valid_data, test_data = data_preparation(config, data)
-        with distributed.first_goes_first():  # it may write graphs that the others read
-            net = build_model(config, train_data)
-        logger.info(net)
-        trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, net)
-        if config["resume"]:
-            trainer.resume_checkpoint(config["resume"], train_data)
+        loaders = data_preparation(config, data)
+        trainer = make_trainer(config, loaders[0])
+    return fit_and_test(trainer, loaders, saved, started)
+
+
+def make_trainer(config, train_data):
+    """The trainer of a config's model, new or at the epoch of the checkpoint ``resume``."""
+    with distributed.first_goes_first():  # it may write graphs that the others read
+        net = build_model(config, train_data)
+    logging.getLogger().info(net)
+    trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, net)
+    if config["resume"]:
+        trainer.resume_checkpoint(config["resume"], train_data)
+    return trainer
+
+
+def fit_and_test(trainer, loaders, saved: bool, started: float) -> dict[str, Any]:
+    """Train, test at the best epoch: the result of :func:`run`.
+
+    Args:
+        trainer: see :func:`make_trainer`.
+        loaders: those of training, validation and test.
+        saved: see :func:`run`.
+        started: when the set-up began, by ``time.perf_counter``.
+    """
+    config, net = trainer.config, trainer.model
+    train_data, valid_data, test_data = loaders
     seconds_setup = time.perf_counter() - started
 
     show = bool(config["show_progress"]) and sys.stderr.isatty()
@@ -191,8 +211,8 @@ def create_dataset(config) -> MultimodalDataset:
     return MultimodalDataset(config)
 
 
-def data_preparation(config, dataset):
-    """Split the data set and make its loaders.
+def data_preparation(config, dataset, parts=None):
+    """Split the data set, or take its ``parts`` as they are, and make its loaders.
 
     Sets ``eval_batch_size`` (in scores, as RecBole counts it) from the number of items and
     ``eval_memory_mb`` where the user has set none.
@@ -200,7 +220,7 @@ def data_preparation(config, dataset):
     Returns:
         (training, validation, test) loaders, RecBole's classes.
     """
-    parts = dataset.build()
+    parts = dataset.build() if parts is None else parts
     if config["eval_batch_size"] is None:
         full = set(config["eval_args"]["mode"].values()) == {"full"}
         memory = config["eval_memory_mb"]
@@ -267,7 +287,7 @@ def load_data_and_model(model_file: str, **overrides):
     Raises:
         DataError: the file is not a checkpoint, or its data is gone.
     """
-    _quiet()
+    quiet()
     state = checkpoint.load(model_file)
     values = json.loads(state["config"])
     for key in ("device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "model", "dataset"):
@@ -326,10 +346,15 @@ def _check_writable(what: str, folder: Path) -> None:
 
 
 def write_json(value: Any, path: str | Path) -> None:
-    """Write JSON under another name first, then rename it: never a half file."""
+    """Write JSON, see :func:`write_text`."""
+    write_text(json.dumps(checkpoint.jsonable(value), indent=2) + "\n", path)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a file under another name first, then rename it: never a half file."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    part.write_text(json.dumps(checkpoint.jsonable(value), indent=2) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
@@ -370,7 +395,7 @@ def _median(seconds: list[float]) -> float | None:
     return round(statistics.median(seconds), 4) if seconds else None
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Silence deprecation notices that RecBole's own code causes and no user can act on."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\.")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"recbole\.")

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from recbole_sigrec import checkpoint, compat, distributed
 from recbole_sigrec.errors import ConfigError, DataError, some
+from recbole_sigrec.ranking import top_items
 
 _COUNTER = itertools.count()
 _CACHES = ("restore_user_e", "restore_item_e")  # RecBole's models keep evaluation's embeddings here
@@ -35,12 +36,18 @@ _LAST_KEYS = {
     "random",
 }  # what a *.last.pth file holds
 
-_FREE_KEYS = {
-    *("epochs", "stopping_step", "data_path", "checkpoint_dir", "result_file", "resume", "threads"),
-    *("show_progress", "state", "device", "gpu_id", "use_gpu", "worker", "eval_batch_size"),
-    *("eval_memory_mb", "graph_memory_mb", "graph_cache_dir", "log_wandb", "wandb_project"),
-    *("config_files", "metrics", "topk", "loss_decimal_place"),
-}  # what may differ when a run is resumed
+MACHINE_KEYS = frozenset(
+    {
+        *("data_path", "checkpoint_dir", "result_file", "resume", "threads", "show_progress"),
+        *("state", "device", "gpu_id", "use_gpu", "worker", "eval_batch_size", "eval_memory_mb"),
+        *("graph_memory_mb", "graph_cache_dir", "log_wandb", "wandb_project", "config_files"),
+        "loss_decimal_place",
+    }
+)
+"""Keys that say where and how a run computes, not what."""
+
+_FREE_KEYS = MACHINE_KEYS | {"epochs", "stopping_step", "metrics", "topk"}
+# … and those that may differ too when a run is resumed
 
 
 class SafeTrainer:
@@ -186,6 +193,8 @@ class SafeTrainer:
             "best_epoch": self.best_epoch,
             "best": self._best_state,
             "history": self.history,
+            "epoch_seconds": self.epoch_seconds,
+            "evaluation_seconds": self.evaluation_seconds,
             "random": {
                 "torch": torch.get_rng_state(),
                 "numpy": _numpy_state(),
@@ -233,6 +242,8 @@ class SafeTrainer:
         self.start_epoch = state["epoch"] + 1
         for key in ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "history"):
             setattr(self, key, state[key])
+        for key in ("epoch_seconds", "evaluation_seconds"):  # older files lack them
+            setattr(self, key, state.get(key, []))
         self._best_state = checkpoint.encode(state["best"])
         if distributed.is_first():
             checkpoint.save(state["best"], self.saved_model_file)
@@ -271,6 +282,21 @@ class SafeTrainer:
             self._load_model_state(checkpoint.load(path, self.device))
             self.logger.info(f"Loading the best model from {path}")
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    @torch.no_grad()
+    def top_items(self, eval_data, k: int) -> torch.Tensor:
+        """The k best items of each user of a part, best first, as :meth:`evaluate` ranks them.
+
+        Call it after :meth:`evaluate` on the same part; what a user has used before is left out.
+
+        Returns:
+            int32 [n_users, k], in the order of ``eval_data.uid_list``.
+
+        Cost: that of an evaluation.
+        """
+        self.model.eval()
+        batches = (self._full_sort_batch_eval(batch)[1] for batch in eval_data)
+        return torch.cat([top_items(scores, k).int().cpu() for scores in batches])
 
 
 class _LeanLoop(RecBoleTrainer):

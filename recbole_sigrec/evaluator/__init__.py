@@ -1,0 +1,1 @@
+"""Models side by side: arms × seeds on one split, and what can be said of the difference."""

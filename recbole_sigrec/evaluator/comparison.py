@@ -1,0 +1,251 @@
+"""compare(): arms × seeds on one split, each run once, however often the comparison is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from recbole_sigrec.errors import ConfigError, DataError, SIGRecError, some
+from recbole_sigrec.evaluator.arms import (
+    SHARED_KEYS,
+    Arm,
+    Setting,
+    arm_configs,
+    difference,
+)
+from recbole_sigrec.evaluator.runs import Run, execute
+from recbole_sigrec.evaluator.split import Split
+from recbole_sigrec.quick_start import check_outputs, quiet, write_json
+
+RECORD = "comparison.json"  # in a comparison's folder: what it compares
+
+RESULTS = ("results.json", "results.csv", "report.html")
+
+
+def compare(
+    arms: Sequence[Arm],
+    dataset: str | None,
+    seeds: Sequence[int],
+    out: str | Path | None = None,
+    config_files: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Train and test every arm with every seed on one split, and compare them.
+
+    The split belongs to the comparison: it is that of the config's ``seed``, which all arms share.
+    A run's own seed decides on its initialisation, its sampling and its noise. A run that has
+    ended is not repeated, and one that was cut off goes on from its last checkpoint, so that the
+    same call may be made until all runs are there; more arms or seeds may be asked for later.
+
+    Args:
+        arms: the contenders; significance is that of the first against each other.
+        dataset: name of a folder in ``data_path``, or ml-100k, which RecBole bundles.
+        seeds: of the runs of each arm.
+        out: folder of the runs and results, made if it is not there; default
+            ``comparison/<dataset>``.
+        config_files, values: for all arms.
+        jobs: runs at a time, each in a process of its own that reads the data set once; one: in
+            this process. A script that asks for several needs ``if __name__ == "__main__":``.
+
+    Returns:
+        The content of ``out/results.json``; ``results.csv`` and ``report.html`` lie beside it.
+
+    Raises:
+        ConfigError, DataError: the input is wrong, or ``out`` holds another comparison; raised
+            before any training.
+        SIGRecError: Plotly or statsmodels is missing (before any training); or runs failed, when
+            all others have ended.
+    """
+    _need_libraries()
+    quiet()
+    if not arms or not seeds or len(set(seeds)) < len(seeds) or jobs < 1:
+        raise ConfigError(
+            f"{len(arms)} arms, seeds {list(seeds)}, jobs = {jobs}: a comparison needs an arm, "
+            f"distinct seeds, and at least one job"
+        )
+    from recbole_sigrec.evaluator import report, results  # they need those libraries
+
+    setting = Setting(dataset, tuple(config_files), dict(values or {}))
+    configs = arm_configs(arms, setting)
+    out = Path(out or f"comparison/{configs[arms[0].label]['dataset']}")
+    base = setting.config(arms[0], checkpoint_dir=str(out / "runs"))
+    check_outputs(base)
+    with _alone_in(out):
+        split = Split.load(base)
+        record = _recorded(out, configs, split)
+        runs = [Run(arm, seed, out / "runs") for arm in arms for seed in seeds]
+        done = [run for run in runs if run.done]
+        _tidy(out, done)
+        _execute_all([run for run in runs if run not in done], len(done), setting, split, jobs)
+        table = results.evaluate(runs, record, split)
+        as_json, as_csv, as_page = (out / name for name in RESULTS)
+        write_json(table, as_json)
+        results.write_csv(table, as_csv)
+        report.write(table, {run.key: run.read()["history"] for run in runs}, as_page)
+    return table
+
+
+def _need_libraries() -> None:
+    missing = [name for name in ("plotly", "statsmodels") if find_spec(name) is None]
+    if missing:
+        raise SIGRecError(
+            f'a comparison needs {" and ".join(missing)}: pip install "recbole_sigrec[report]"'
+        )
+
+
+@contextlib.contextmanager
+def _alone_in(out: Path):
+    """Hold the folder's lock; the operating system drops it when this process ends."""
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"another comparison is at work in [{out}]; name another") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, Any]:
+    """Write what is compared, or see that it is what the folder's earlier runs compared.
+
+    Returns:
+        ``{dataset, sizes, fingerprint, protocol: {key: value}, arms: {label: config}}``.
+
+    Raises:
+        ConfigError, DataError: the folder holds another comparison; nothing is written.
+    """
+    first = next(iter(configs.values()))
+    record = {
+        "dataset": first["dataset"],
+        "sizes": split.sizes,
+        "fingerprint": split.fingerprint,
+        "protocol": {key: first[key] for key in sorted(SHARED_KEYS & set(first))},
+        "arms": configs,
+    }
+    path = out / RECORD
+    if not path.is_file():
+        foreign = [name for name in (*RESULTS, "runs/*.json") if any(out.glob(name))]
+        if foreign:
+            raise DataError(
+                f"[{out}] holds {some(foreign)} and no {RECORD}, so that these files are no "
+                f"comparison's; name another folder"
+            )
+        write_json(record, path)
+        return record
+    try:
+        before = json.loads(path.read_text("utf-8"))
+        arms, protocol, fingerprint = (before[k] for k in ("arms", "protocol", "fingerprint"))
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{path} is damaged ({error}); name another folder") from None
+    remedy = f"[{out}] is kept as it is; name another folder"
+    changed = difference(protocol, record["protocol"])
+    if changed:
+        raise ConfigError(f"{path} compares under another protocol: {changed}. {remedy}")
+    for label, config in configs.items():
+        changed = difference(arms[label], config) if label in arms else ""
+        if changed:
+            raise ConfigError(f"{path} has [{label}] with another config: {changed}. {remedy}")
+    if fingerprint != record["fingerprint"]:
+        raise DataError(
+            f"{path} is of other data: the interactions, the split or the features of "
+            f"[{record['dataset']}] have changed since (sizes {before['sizes']} then, "
+            f"{record['sizes']} now). {remedy}"
+        )
+    record["arms"] = {**arms, **record["arms"]}
+    write_json(record, path)
+    return record
+
+
+def _tidy(out: Path, done: list[Run]) -> None:
+    """Remove what a comparison that was killed has left behind."""
+    for run in done:
+        run.tidy()
+    for folder in (out, out / "runs"):
+        for part in folder.glob(".*.tmp"):
+            part.unlink()
+
+
+def _execute_all(todo: list[Run], done: int, setting: Setting, split: Split, jobs: int) -> None:
+    """Execute runs, with their progress on stderr; ``done`` others are there already.
+
+    Raises:
+        SIGRecError: some have failed; raised after all others have ended.
+    """
+    failed, total = [], done + len(todo)
+    if done:
+        print(f"{done} of {total} runs are there already", file=sys.stderr)
+    bar = tqdm(desc="runs", total=total, initial=done, disable=None, dynamic_ncols=True)
+    ended = _here(todo, setting, split) if jobs == 1 else _in_workers(todo, setting, split, jobs)
+    with bar, contextlib.closing(ended):
+        for run, error in ended:
+            if error is None:
+                done += 1
+                bar.update()
+                tqdm.write(f"[{done}/{total}] {run.summary()}", file=sys.stderr)
+            else:
+                failed.append(f"{run}: {error}")
+                tqdm.write(f"failed: {failed[-1]} (see {run.path('.log')})", file=sys.stderr)
+    if failed:
+        raise SIGRecError(
+            f"{len(failed)} of {total} runs failed; the others are kept, and the same command "
+            f"goes on from there. {some(failed)}"
+        )
+
+
+Ended = Iterable[tuple[Run, Exception | None]]  # runs in the order of their ends
+
+
+def _here(todo: list[Run], setting: Setting, split: Split) -> Ended:
+    for run in todo:
+        try:
+            execute(run, setting, split, torch.get_num_threads(), show_progress=True)
+            yield run, None
+        except Exception as error:
+            yield run, error
+
+
+def _in_workers(todo: list[Run], setting: Setting, split: Split, jobs: int) -> Ended:
+    threads = max(1, torch.get_num_threads() // jobs)
+    context = multiprocessing.get_context("spawn")  # neither CUDA nor OpenMP survives a fork
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (split.fingerprint,))
+    try:
+        futures = {pool.submit(_work, run, setting, threads): run for run in todo}
+        for future in as_completed(futures):
+            yield futures[future], future.exception()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker: dict[str, Any] = {}  # in a worker process: the expected fingerprint, and the split
+
+
+def _start_worker(fingerprint: str) -> None:
+    quiet()
+    parent = multiprocessing.parent_process()
+    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # die with it
+    _worker["fingerprint"] = fingerprint
+
+
+def _work(run: Run, setting: Setting, threads: int) -> None:
+    if "split" not in _worker:
+        split = Split.load(setting.config(run.arm))
+        if split.fingerprint != _worker["fingerprint"]:
+            raise DataError("the data set has changed since the comparison began")
+        _worker["split"] = split
+    execute(run, setting, _worker["split"], threads, show_progress=False)

@@ -1,0 +1,62 @@
+"""The one data set and split that all runs of a comparison share."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+
+import numpy as np
+from recbole.utils import init_seed
+
+from recbole_sigrec.quick_start import create_dataset, paused_collection
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A data set with its features, and its training, validation and test part."""
+
+    dataset: object
+    parts: tuple
+
+    @classmethod
+    def load(cls, config) -> Split:
+        """Read the data set of a config and split it by the config's seed.
+
+        Raises:
+            DataError: the data cannot be used as it is.
+        """
+        init_seed(config["seed"], config["reproducibility"])
+        with paused_collection():
+            dataset = create_dataset(config)
+            return cls(dataset, tuple(dataset.build()))
+
+    def pairs(self, part: int) -> tuple[np.ndarray, np.ndarray]:
+        """User and item ids of a part (0 training, 1 validation, 2 test): int64 [n], int64 [n]."""
+        feat = self.parts[part].inter_feat
+        fields = self.dataset.uid_field, self.dataset.iid_field
+        return tuple(feat[field].numpy().astype(np.int64) for field in fields)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers of users, items, and pairs of each part."""
+        n = dict(zip(("train", "valid", "test"), map(len, self.parts)))
+        return {"users": self.dataset.user_num - 1, "items": self.dataset.item_num - 1, **n}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the parts' pairs by token, whatever their order, and of the features."""
+        digest = hashlib.sha256()
+        tokens = [
+            self.dataset.field2id_token[field].astype(str)
+            for field in (self.dataset.uid_field, self.dataset.iid_field)
+        ]
+        for values in tokens:
+            digest.update("\n".join(values).encode())
+        for part in range(3):
+            users, items = self.pairs(part)
+            digest.update(np.sort(users * self.dataset.item_num + items).tobytes())
+        for name, features in sorted(self.dataset.modality_features.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(features.numpy()))
+        return digest.hexdigest()
