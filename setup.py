@@ -47,6 +47,7 @@ INSTALL_REQUIRES = [
     "texttable>=1.6.7,<2",
 ]
 
+PARQUET = ["pyarrow>=14,<27"]
 FAISS = ["faiss-cpu>=1.8,<2"]
 TEST = ["pytest>=8,<10", "hypothesis>=6.100,<7"]
 
@@ -54,6 +55,7 @@ EXTRAS_REQUIRE = {
     "text": ["sentence-transformers>=3,<7"],
     "image": ["timm>=1.0,<2", "pillow>=10"],
     "faiss": FAISS,
+    "parquet": PARQUET,
     "tune": ["optuna>=3.5,<6"],
     "test": TEST,
     "dev": [*TEST, *FAISS, "ruff>=0.6,<1", "build>=1.2,<2", "pytest-benchmark>=4,<6"],
