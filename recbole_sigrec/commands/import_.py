@@ -7,7 +7,7 @@ import argparse
 from recbole_sigrec.commands.arguments import Once, Parser
 
 USAGE = """\
-recbole-sigrec import --format F SRC --name N [--out dataset] [--features M=FILE[,ids=FILE] …] [OPTIONS]
+recbole-sigrec import SRC --format F --name N [--out dataset] [--features M=FILE[,ids=FILE]] …
 
   --format        table     SRC is a .csv, .tsv, .jsonl (also .gz) or .parquet file
                   mmrec     SRC/<name>.inter with x_label
@@ -16,7 +16,7 @@ recbole-sigrec import --format F SRC --name N [--out dataset] [--features M=FILE
                   with SRC/<modality>_feat.npy
   --name, --out   the new data set is the folder OUT/N, which must not be there
   --features      a modality's .npy, .npz or .safetensors, and the item of each row, one a line;
-                  without ids row r belongs to item r
+                  without ids row r belongs to item r; to be given for each modality
 
 of a table:
   --user, --item  the columns of the ids; ids are kept as text
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--format", required=True, action=Once)
     parser.add_argument("--name", required=True, action=Once)
     parser.add_argument("--out", default="dataset")
-    parser.add_argument("--features", action="append", nargs="+", default=[], type=_features)
+    parser.add_argument("--features", action="append", default=[], type=_features)
     for name in ("user", "item", "rating", "timestamp", "split_column", "split"):
         parser.add_argument(f"--{name}", action=Once)
     parser.add_argument("--min_rating", type=float)
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
         given.format,
         given.out,
         columns,
-        dict(pair for group in given.features for pair in group),
+        dict(given.features),
         given.split,
         given.ratios,
         given.k_core,

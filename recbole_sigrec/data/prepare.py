@@ -19,6 +19,7 @@ from recbole_sigrec.data.importers import FOLDERS
 from recbole_sigrec.data.importers.features import open_features
 from recbole_sigrec.data.importers.table import Columns, read_table
 from recbole_sigrec.data.records import Skipped
+from recbole_sigrec.data.split import check_settings
 from recbole_sigrec.data.writer import Blocks, new_folder
 from recbole_sigrec.errors import DataError, did_you_mean
 
@@ -67,6 +68,7 @@ def prepare(
             f"[{name}] is no data set that can be prepared.{did_you_mean(name, DATASETS)} There "
             f"are: {', '.join(DATASETS)}; others: recbole-sigrec import"
         )
+    check_settings("random", 0, seed)
     raw = Path(out) / "raw" / name if source is None else Path(source)
     with new_folder(out, name) as folder:
         layout = _obtain(name, raw, fetch=source is None)
@@ -79,7 +81,7 @@ def _obtain(name: str, raw: Path, fetch: bool) -> Layout:
     for layout in layouts:
         if all((raw / file.name).is_file() for file in layout.files):
             return layout
-    reasons = [f"{raw} lacks files of it"]
+    reasons = []
     for layout in layouts if fetch else ():
         if all(file.url for file in layout.files):
             try:
@@ -88,7 +90,8 @@ def _obtain(name: str, raw: Path, fetch: bool) -> Layout:
                 return layout
             except DataError as error:
                 reasons.append(str(error))
-    raise DataError(f"{name}: {'; '.join(reasons)}.\n{_instructions(layouts, raw)}")
+    reason = "; ".join(reasons) or f"{raw} does not hold its files"
+    raise DataError(f"{name}: {reason}.\n{_instructions(layouts, raw)}")
 
 
 def _instructions(layouts: tuple[Layout, ...], raw: Path) -> str:
@@ -156,7 +159,7 @@ def text_features(read: Callable[[pd.Index], Iterable[tuple[str, str]]]) -> Feat
 
 
 ENCODER = {
-    "encoder": "tf-idf, truncated SVD",
+    "encoder": "TF-IDF, truncated SVD",
     "revision": f"scikit-learn {version('scikit-learn')}",
 }
 
