@@ -230,10 +230,10 @@ def _times(path: Path, frame: pd.DataFrame, name: str) -> np.ndarray:
     """Numbers as they are, ISO 8601 times as seconds since 1970."""
     values = frame[name]
     times = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(times).all():
+    if not np.isfinite(times).any():
         dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
         times = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
-    must = "it must be a number or a time as 2014-07-23T10:00:00, and in all rows the same"
+    must = "it must be a number or a time as 2014-07-23T10:00:00, in all rows alike"
     _refuse(path, values, ~np.isfinite(times), must)
     return times
 
