@@ -43,7 +43,9 @@ def read_made(folder: Path):
     return pairs, rows
 
 
-def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys):
+def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
+    monkeypatch.setattr("recbole_sigrec.data.amazon._IMAGES", 10)  # so that there are many blocks
+    monkeypatch.setattr("recbole_sigrec.data.amazon._BATCH", 100)
     assert run_command("prepare", "baby", f"--from={raw}", "--out=out", "--seed=3") == 0
     told = capsys.readouterr().out
     pairs, rows = read_made(Path("out/baby"))
@@ -170,7 +172,7 @@ def test_microlens_as_published(tmp_path):
     rows = [(u, 1 + (3 * u + n) % 9, 1_600_000_000_000 + n) for u in range(9) for n in range(6)]
     frame = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
     frame.to_csv(raw / "MicroLens-50k_pairs.csv", index=False)
-    titles = pd.DataFrame({"item": range(1, 9), "title": [f"video, of {n}" for n in range(1, 9)]})
+    titles = pd.DataFrame({"item": range(1, 9), "title": [f"video, tune{n}" for n in range(1, 9)]})
     titles.to_csv(raw / "MicroLens-50k_titles.csv", index=False)
     made = prepare("microlens", raw, "out")
     assert made["settings"]["split"] == "temporal"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import mmap
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,10 +119,16 @@ def _map(path: Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
 
 
-def row_blocks(array: np.ndarray) -> list[slice]:
-    """Slices of consecutive rows, of about 16 MB in float32."""
+def row_blocks(array: np.ndarray) -> Iterator[slice]:
+    """Slices of consecutive rows, of about 16 MB in float32.
+
+    The pages of a mapped file are given back after each, else they count as this process's memory.
+    """
     step = max(1, _BLOCK // array.shape[1])
-    return [slice(start, start + step) for start in range(0, len(array), step)]
+    for start in range(0, len(array), step):
+        yield slice(start, start + step)
+        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _only(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:

@@ -76,9 +76,11 @@ class Pairs:
                 training what it is tested on.
         """
         key = self.users.astype(np.int64) * len(self.item_tokens) + self.items
-        order = np.argsort(key, kind="stable") if self.times is None else self._by_time(key)
+        by_time = self.times is not None
+        order = np.lexsort((self.times, key)) if by_time else np.argsort(key, kind="stable")
+        key = key[order]
         again = np.zeros(len(self), dtype=bool)
-        again[order[1:]] = key[order[1:]] == key[order[:-1]]
+        again[order[1:]] = key[1:] == key[:-1]
         if self.labels is not None:
             changed = again[order[1:]] & (self.labels[order[1:]] != self.labels[order[:-1]])
             if changed.any():
@@ -91,9 +93,6 @@ class Pairs:
                     f"{some(names)}. Remove it from one of them, or split anew (--split random)"
                 )
         return self.where(~again)
-
-    def _by_time(self, key: np.ndarray) -> np.ndarray:
-        return np.lexsort((self.times, key))
 
 
 def _renumber(numbers: np.ndarray, tokens: list[str]) -> tuple[np.ndarray, list[str]]:
