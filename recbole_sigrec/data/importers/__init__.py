@@ -37,7 +37,7 @@ def import_dataset(
     """Write a source as the data set ``<out>/<name>/``, in MMRec's layout, with a manifest.
 
     Repeated pairs are dropped (the first, or earliest, stays), and then what is not in the k-core;
-    ids are kept as text. Peak memory grows by some 50 bytes for each interaction and by the
+    ids are kept as text. Peak memory grows by some 60 bytes for each interaction and by the
     tokens; rows of tables and of features are read and written in batches.
 
     Args:
