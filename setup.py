@@ -47,6 +47,7 @@ INSTALL_REQUIRES = [
     "texttable>=1.6.7,<2",
 ]
 
+PARQUET = ["pyarrow>=14,<27"]
 FAISS = ["faiss-cpu>=1.8,<2"]
 REPORT = ["plotly>=5.18,<8", "statsmodels>=0.14,<1"]
 TEST = ["pytest>=8,<10", "hypothesis>=6.100,<7"]
@@ -56,6 +57,7 @@ EXTRAS_REQUIRE = {
     "image": ["timm>=1.0,<2", "pillow>=10"],
     "faiss": FAISS,
     "report": REPORT,
+    "parquet": PARQUET,
     "tune": ["optuna>=3.5,<6"],
     "test": TEST,
     "dev": [*TEST, *FAISS, *REPORT, "ruff>=0.6,<1", "build>=1.2,<2", "pytest-benchmark>=4,<6"],

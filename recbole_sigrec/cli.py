@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib import import_module
+from keyword import iskeyword
+from types import ModuleType
 
 from recbole_sigrec import __version__
 from recbole_sigrec.errors import SIGRecError, did_you_mean
@@ -12,6 +14,8 @@ from recbole_sigrec.errors import SIGRecError, did_you_mean
 COMMANDS = {
     "run": "train a model on a data set, and test it",
     "compare": "several models × seeds on one split, side by side",
+    "prepare": "make a public data set from its published files",
+    "import": "make a data set of your table, or of another toolbox's folder",
 }
 """Command → what it does; each is a module of :mod:`recbole_sigrec.commands`."""
 
@@ -41,15 +45,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def overview() -> str:
     """The commands, and the usage of the first, which most want."""
-    usage = import_module("recbole_sigrec.commands.run").USAGE
+    usage = command_module("run").USAGE
     lines = [f"  {name:<10}{about}" for name, about in COMMANDS.items()]
     more = "recbole-sigrec COMMAND --help shows a command's arguments"
     return "\n".join(["recbole-sigrec COMMAND …", "", *lines, "", more, "", usage])
 
 
+def command_module(name: str) -> ModuleType:
+    """The module of a command; a name that Python reserves (``import``) gets an underscore."""
+    return import_module(f"recbole_sigrec.commands.{name}{'_' * iskeyword(name)}")
+
+
 def run_command(name: str, *arguments: str) -> int:
     """A command by its name; its errors about the input are printed without a traceback."""
-    module = import_module(f"recbole_sigrec.commands.{name}")
+    module = command_module(name)
     if "-h" in arguments or "--help" in arguments:
         print(module.USAGE)
         return 0

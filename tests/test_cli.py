@@ -1,7 +1,5 @@
 """The command line: every command has its module, help and errors."""
 
-from importlib import import_module
-
 import pytest
 
 from recbole_sigrec import __version__, cli
@@ -11,7 +9,7 @@ from recbole_sigrec import __version__, cli
 def test_a_command_shows_its_usage(name, capsys):
     assert cli.main([name, "--help"]) == 0
     usage = capsys.readouterr().out
-    assert usage == import_module(f"recbole_sigrec.commands.{name}").USAGE + "\n"
+    assert usage == cli.command_module(name).USAGE + "\n"
     assert usage.startswith(f"recbole-sigrec {name} ")
 
 

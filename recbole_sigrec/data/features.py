@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import mmap
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +44,10 @@ def check_name(name: str) -> None:
         DataError: it cannot.
     """
     taken = any(hasattr(kind(), name) for kind in (torch.nn.ModuleDict, torch.nn.ParameterDict))
-    if not name or "." in name or taken:
+    if not name or taken or any(sign in name for sign in "./\\"):
         raise DataError(
             f"[{name}] cannot be the name of a modality: torch reserves it, or it is empty or has "
-            f"a dot. Rename the modality, or name the others in `modalities`"
+            f"a dot or a slash. Rename the modality, or name the others in `modalities`"
         )
 
 
@@ -99,7 +101,7 @@ def read_features(path: Path) -> np.ndarray:
             f"{path} holds an array of shape {array.shape} and type {array.dtype}; expected one "
             f"row of numbers per item, [rows, dimension]"
         )
-    finite = [np.isfinite(array[rows].astype(np.float32)).all(axis=1) for rows in _blocks(array)]
+    finite = [np.isfinite(array[rows].astype(np.float32)).all(axis=1) for rows in row_blocks(array)]
     bad = np.flatnonzero(~np.concatenate(finite))
     if len(bad):
         raise DataError(
@@ -117,10 +119,16 @@ def _map(path: Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
 
 
-def _blocks(array: np.ndarray) -> list[slice]:
-    """Slices of consecutive rows, of about 16 MB in float32."""
+def row_blocks(array: np.ndarray) -> Iterator[slice]:
+    """Slices of consecutive rows, of about 16 MB in float32.
+
+    The pages of a mapped file are given back after each, else they count as this process's memory.
+    """
     step = max(1, _BLOCK // array.shape[1])
-    return [slice(start, start + step) for start in range(0, len(array), step)]
+    for start in range(0, len(array), step):
+        yield slice(start, start + step)
+        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _only(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -258,7 +266,7 @@ def align(
             )
     aligned = np.zeros((len(id2token), features.shape[1]), dtype=np.float32)
     found = position >= 0
-    for block in _blocks(aligned):
+    for block in row_blocks(aligned):
         aligned[block][found[block]] = features[position[block][found[block]]]
     mask = aligned.any(axis=1)
     if not mask.any():

@@ -57,8 +57,8 @@ def read_split_interactions(
             occurs twice (in one part or in two), or a part is empty.
     """
     columns = header(path, separator)
-    user = _pick(path, columns, (user_column, *USER_COLUMNS), "user")
-    item = _pick(path, columns, (item_column, *ITEM_COLUMNS), "item")
+    user = pick_column(path, columns, (user_column, *USER_COLUMNS), "user")
+    item = pick_column(path, columns, (item_column, *ITEM_COLUMNS), "item")
     if split_column not in columns:
         raise DataError(
             f"{path} has no column [{split_column}] (it has: {', '.join(columns)})."
@@ -102,7 +102,12 @@ def read_split_interactions(
     return frame[["user", "item"]], sizes
 
 
-def _pick(path: Path, columns: list[str], names: tuple[str, ...], what: str) -> str:
+def pick_column(path: Path, columns: list[str], names: tuple[str, ...], what: str) -> str:
+    """The first of ``names`` that is among a file's columns; ``what`` is user or item.
+
+    Raises:
+        DataError: none is.
+    """
     for name in names:
         if name in columns:
             return name

@@ -1,0 +1,104 @@
+"""Peak memory of importing, at one and at ten times the size, beyond what is resident before.
+
+python benchmarks/import_memory.py          all cases; each runs in a process of its own
+python benchmarks/import_memory.py CASE N   one: its peak in MiB
+
+The cases: ``table`` grows in interactions of the same users and items, ``features`` in the rows of
+a feature file, ``amazon`` in the records of all three raw files. Linux only.
+"""
+
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from peak_memory import resident
+
+SIZES = {"table": (200_000, 2_000_000), "features": (6_000, 60_000), "amazon": (1_000, 10_000)}
+WIDTH = 1024
+
+
+def table(folder: Path, n: int):
+    """A CSV of n interactions of 20,000 users and 5,000 items."""
+    from recbole_sigrec.data.importers import import_dataset
+    from recbole_sigrec.data.importers.table import Columns
+
+    rng, path = np.random.default_rng(0), folder / "t.csv"
+    with open(path, "w", encoding="ascii") as file:
+        file.write("user,item,rating\n")
+        for _ in range(n // 100_000):
+            users, items = rng.integers(0, 20_000, 100_000), rng.integers(0, 5_000, 100_000)
+            file.writelines(f"user{u},item{i},5\n" for u, i in zip(users, items, strict=True))
+    return lambda: import_dataset(path, "made", "table", folder, Columns("user", "item"))
+
+
+def features(folder: Path, n: int):
+    """Features of n items, in another order than the items'; 3 interactions of each item."""
+    from recbole_sigrec.data.importers import import_dataset
+    from recbole_sigrec.data.importers.table import Columns
+
+    rng, path = np.random.default_rng(0), folder / "t.csv"
+    with open(path, "w", encoding="ascii") as file:
+        file.write("user,item\n")
+        file.writelines(f"u{i % 999},i{i}\nu{i % 998},i{i}\nu{i % 997},i{i}\n" for i in range(n))
+    array = np.lib.format.open_memmap(folder / "f.npy", "w+", np.float32, (n, WIDTH))
+    for start in range(0, n, 1000):
+        array[start : start + 1000] = rng.normal(size=(len(array[start : start + 1000]), WIDTH))
+    del array
+    order = rng.permutation(n)
+    (folder / "ids.txt").write_text("".join(f"i{i}\n" for i in order), encoding="ascii")
+    given = {"image": (folder / "f.npy", folder / "ids.txt")}
+    return lambda: import_dataset(path, "made", "table", folder, Columns("user", "item"), given)
+
+
+def amazon(folder: Path, n: int):
+    """Raw files of n items: 10 reviews and 16 KB of image features each."""
+    from recbole_sigrec.data.prepare import prepare
+
+    rng = np.random.default_rng(0)
+    asins = [f"B{i:09d}" for i in range(n)]
+    with gzip.open(folder / "reviews_Baby_5.json.gz", "wt", compresslevel=1) as file:
+        for i in range(10 * n):
+            review = {"reviewerID": f"A{rng.integers(0, n)}", "asin": asins[i % n], "overall": 5.0}
+            file.write(json.dumps({**review, "reviewText": "x" * 500}) + "\n")
+    with gzip.open(folder / "meta_Baby.json.gz", "wt", compresslevel=1) as file:
+        file.writelines(
+            repr({"asin": a, "title": f"word{n % 50} word{n % 99}", "related": asins[:9]}) + "\n"
+            for n, a in enumerate(asins)
+        )
+    with open(folder / "image_features_Baby.b", "wb") as file:
+        for asin in asins:
+            file.write(asin.encode() + rng.random(4096, dtype=np.float32).tobytes())
+    return lambda: prepare("baby", folder, folder / "out")
+
+
+def peak(case: str, n: int) -> float:
+    """MiB beyond what is resident before, of one case."""
+    import recbole_sigrec.data.importers
+    import recbole_sigrec.data.prepare  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as folder:
+        step = {"table": table, "features": features, "amazon": amazon}[case](Path(folder), n)
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")  # VmHWM starts again from what is resident now
+        before = resident("VmRSS")
+        step()
+        return resident("VmHWM") - before
+
+
+def main():
+    if len(sys.argv) == 3:
+        print(f"{peak(sys.argv[1], int(sys.argv[2])):.0f}")
+        return
+    for case, sizes in SIZES.items():
+        for n in sizes:
+            command = [sys.executable, __file__, case, str(n)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            print(f"{case:10}{n:>10,}{done.stdout.strip():>8} MiB")
+
+
+if __name__ == "__main__":
+    main()

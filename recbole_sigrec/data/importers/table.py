@@ -1,0 +1,245 @@
+"""A table of interactions with named columns: CSV, TSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_sigrec.data.build import Source
+from recbole_sigrec.data.pairs import PairsBuilder, is_token
+from recbole_sigrec.data.records import Skipped, json_object, read_records
+from recbole_sigrec.errors import DataError, SIGRecError, did_you_mean, some
+
+ROWS = 2**16
+"""Rows read at a time."""
+
+PARTS = {
+    **dict.fromkeys(("0", "train", "training"), 0),
+    **dict.fromkeys(("1", "valid", "val", "validation", "dev"), 1),
+    **dict.fromkeys(("2", "test", "tst"), 2),
+}
+"""What a split column may say, in any case → the part."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns, and what rows of them are kept.
+
+    Attributes:
+        user, item: the ids, kept as text.
+        rating: numbers; with ``min_rating``, rows below it are left out.
+        timestamp: numbers or ISO 8601 times, for temporal splits.
+        split: words of ``PARTS``.
+        min_rating: the lowest rating that counts as an interaction.
+        rating_range: (lowest, highest) possible rating; another is refused.
+    """
+
+    user: str
+    item: str
+    rating: str | None = None
+    timestamp: str | None = None
+    split: str | None = None
+    min_rating: float | None = None
+    rating_range: tuple[float, float] | None = None
+
+    def __post_init__(self):
+        if self.rating is None and (self.min_rating, self.rating_range) != (None, None):
+            raise DataError("min_rating and rating_range need a column; name it with --rating")
+
+    def names(self) -> list[str]:
+        """The columns to read."""
+        every = (self.user, self.item, self.rating, self.timestamp, self.split)
+        return list(dict.fromkeys(name for name in every if name is not None))
+
+
+def read_table(path: str | Path, columns: Columns, separator: str | None = None) -> Source:
+    """Read a table's interactions in batches of rows; of features it has none.
+
+    The kind of file is told by its suffix: ``.csv`` (quoted as usual), ``.tsv`` (never quoted),
+    ``.jsonl`` (broken lines are skipped, if they are few), each also with ``.gz``; ``.parquet``.
+
+    Args:
+        path: the file.
+        columns: which columns hold what.
+        separator: reads any other suffix as text without quotes, with this separator.
+
+    Raises:
+        DataError: a column is missing; or a value cannot be used: an id that is empty or holds
+            control characters, a rating, time or part that is none. The row is named.
+
+    Memory: a batch, 8 bytes an interaction (8 more with times), and each token once.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; name the table of interactions")
+    builder, skipped, row, low = PairsBuilder(), Skipped(path), 1, 0
+    for frame in _frames(path, columns.names(), skipped, separator):
+        frame.index = range(row, row + len(frame))
+        row += len(frame)
+        _check_ids(path, frame, columns)
+        if columns.rating is not None:
+            keep = _rated(path, frame, columns)
+            low += int((~keep).sum())
+            frame = frame[keep]
+        builder.add(
+            frame[columns.user].tolist(),
+            frame[columns.item].tolist(),
+            None if columns.timestamp is None else _times(path, frame, columns.timestamp),
+            None if columns.split is None else _labels(path, frame, columns.split),
+        )
+    if low:
+        skipped.reasons[f"rated below {columns.min_rating:g}"] = low
+    about = {"format": "table", "columns": dataclasses.asdict(columns)}
+    return Source(builder.pairs(), {}, [path], about, {path.name: skipped.reasons})
+
+
+# ---- batches of rows -----------------------------------------------------------------------------
+
+
+def _frames(path: Path, names: list[str], skipped: Skipped, separator) -> Iterator[pd.DataFrame]:
+    """The named columns in batches; text is str, a missing value is "" in text files."""
+    kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    if separator is not None:
+        return _text_frames(path, names, separator, csv.QUOTE_NONE)
+    if kind == ".csv":
+        return _text_frames(path, names, ",", csv.QUOTE_MINIMAL)
+    if kind == ".tsv":
+        return _text_frames(path, names, "\t", csv.QUOTE_NONE)
+    if kind in (".jsonl", ".ndjson"):
+        return _json_frames(path, names, skipped)
+    if kind == ".parquet" and path.suffix != ".gz":
+        return _parquet_frames(path, names)
+    raise DataError(
+        f"{path} has the suffix [{path.suffix}]; a table is .csv, .tsv or .jsonl (also with .gz), "
+        f"or .parquet"
+    )
+
+
+def _check_columns(path: Path, names: list[str], has: list[str]) -> None:
+    for name in names:
+        if name not in has:
+            raise DataError(
+                f"{path} has no column [{name}].{did_you_mean(name, has)} It has: {', '.join(has)}"
+            )
+
+
+def _text_frames(path: Path, names, separator: str, quoting: int) -> Iterator[pd.DataFrame]:
+    how = {"sep": separator, "quoting": quoting, "dtype": str, "encoding": "utf-8-sig"}
+    try:
+        _check_columns(path, names, list(pd.read_csv(path, nrows=0, **how).columns))
+        # All columns, since with some of them (usecols) pandas lets a line have too many values.
+        with pd.read_csv(path, chunksize=ROWS, keep_default_na=False, **how) as frames:
+            for frame in frames:
+                if not isinstance(frame.index, pd.RangeIndex):
+                    raise DataError(f"{path}: its first row has more values than its header")
+                yield frame[names]
+    except DataError:
+        raise
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged or cut short ({error}); fetch it again") from None
+    except (ValueError, OSError) as error:  # pandas' ParserError, UnicodeDecodeError, gzip's
+        raise DataError(f"{path} cannot be read as a table: {error}") from None
+
+
+def _json_frames(path: Path, names: list[str], skipped: Skipped) -> Iterator[pd.DataFrame]:
+    records = read_records(path, json_object, skipped)
+    while batch := list(islice(records, ROWS)):
+        for name in names:
+            if all(name not in record for record in batch):
+                _check_columns(path, [name], sorted(set().union(*batch)))
+        columns = {name: [_plain(record.get(name)) for record in batch] for name in names}
+        yield pd.DataFrame(columns, dtype=object)
+
+
+def _plain(value):
+    """A JSON value as its text, if it is text or a number that is written but one way."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return "" if value is None else value
+
+
+def _parquet_frames(path: Path, names: list[str]) -> Iterator[pd.DataFrame]:
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError:
+        raise SIGRecError(
+            f'{path}: Parquet needs pyarrow; pip install "recbole_sigrec[parquet]"'
+        ) from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_columns(path, names, file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=ROWS, columns=names):
+                columns = {}
+                for name in names:
+                    column = batch.column(name)
+                    if arrow.types.is_integer(column.type):  # with a null, pandas makes it float
+                        column = column.cast(arrow.string())
+                    columns[name] = column.to_pandas().fillna("")
+                yield pd.DataFrame(columns).astype(object)
+    except (arrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+
+def _refuse(path: Path, values: pd.Series, bad: np.ndarray, must: str) -> None:
+    """Raise for the rows where ``bad`` is true, naming the first."""
+    if bad.any():
+        rows = values.index[bad]
+        raise DataError(
+            f"{path}: column [{values.name}] is [{values[rows[0]]!r}] in row {rows[0]} (the first "
+            f"after any header is 1); {must}. Such rows of this batch: {some(rows)}"
+        )
+
+
+def _check_ids(path: Path, frame: pd.DataFrame, columns: Columns) -> None:
+    for name in (columns.user, columns.item):
+        bad = ~np.fromiter(map(is_token, frame[name]), bool, len(frame))
+        _refuse(
+            path,
+            frame[name],
+            bad,
+            "an id must be text or an integer, not empty, without tabs, line ends or other control "
+            "characters, and without a space at either end",
+        )
+
+
+def _rated(path: Path, frame: pd.DataFrame, columns: Columns) -> np.ndarray:
+    """Which rows' ratings reach ``min_rating``."""
+    ratings = pd.to_numeric(frame[columns.rating], errors="coerce").to_numpy(np.float64)
+    low, high = columns.rating_range or (-math.inf, math.inf)
+    bad = ~np.isfinite(ratings) | (ratings < low) | (ratings > high)
+    must = "it must be a number"
+    if columns.rating_range is not None:
+        must += f" from {low:g} to {high:g}"
+    _refuse(path, frame[columns.rating], bad, must)
+    return ratings >= (-math.inf if columns.min_rating is None else columns.min_rating)
+
+
+def _times(path: Path, frame: pd.DataFrame, name: str) -> np.ndarray:
+    """Numbers as they are, ISO 8601 times as seconds since 1970."""
+    values = frame[name]
+    times = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
+    if not np.isfinite(times).any():
+        dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+        times = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
+    must = "it must be a number or a time as 2014-07-23T10:00:00, in all rows alike"
+    _refuse(path, values, ~np.isfinite(times), must)
+    return times
+
+
+def _labels(path: Path, frame: pd.DataFrame, name: str) -> np.ndarray:
+    parts = frame[name].astype(str).str.lower().map(PARTS)
+    must = f"a part must be one of {', '.join(PARTS)}"
+    _refuse(path, frame[name], parts.isna().to_numpy(), must)
+    return parts.to_numpy(np.int8)

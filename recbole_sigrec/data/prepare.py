@@ -1,0 +1,230 @@
+"""The field's public data sets, from their published files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_sigrec.data import amazon, encoders
+from recbole_sigrec.data.build import Features, Source, build_dataset
+from recbole_sigrec.data.download import Published, download
+from recbole_sigrec.data.features import find_modalities
+from recbole_sigrec.data.importers import FOLDERS
+from recbole_sigrec.data.importers.features import open_features
+from recbole_sigrec.data.importers.table import Columns, read_table
+from recbole_sigrec.data.records import Skipped
+from recbole_sigrec.data.split import check_settings
+from recbole_sigrec.data.writer import Blocks, new_folder
+from recbole_sigrec.errors import DataError, did_you_mean
+
+AMAZON = "http://snap.stanford.edu/data/amazon/productGraph"
+TEXT_DIMENSION = 384
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One form in which a data set is published.
+
+    Attributes:
+        files: what must be there.
+        read: the folder → the source.
+        settings: of :func:`recbole_sigrec.data.build.build_dataset`.
+        about: other files that are used if they are there, and who publishes it.
+    """
+
+    files: tuple[Published, ...]
+    read: Callable[[Path], Source]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    about: str = ""
+
+
+def prepare(
+    name: str, source: str | Path | None = None, out: str | Path = "dataset", seed: int = 2020
+) -> dict[str, Any]:
+    """Make the data set ``<out>/<name>/`` from its published files.
+
+    Args:
+        name: a name of ``DATASETS``.
+        source: the folder that has the files; by default ``<out>/raw/<name>/``, into which those
+            that are missing are downloaded.
+        out: the folder of data sets.
+        seed: of the random split.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: a file is missing and cannot be downloaded (the message says which files to put
+            where), or cannot be used; nothing is left in ``<out>/<name>``.
+    """
+    if name not in DATASETS:
+        raise DataError(
+            f"[{name}] is no data set that can be prepared.{did_you_mean(name, DATASETS)} There "
+            f"are: {', '.join(DATASETS)}; others: recbole-sigrec import"
+        )
+    check_settings("random", 0, seed)
+    raw = Path(out) / "raw" / name if source is None else Path(source)
+    with new_folder(out, name) as folder:
+        layout = _obtain(name, raw, fetch=source is None)
+        return build_dataset(layout.read(raw), folder, name, **{"seed": seed, **layout.settings})
+
+
+def _obtain(name: str, raw: Path, fetch: bool) -> Layout:
+    """The layout whose files the folder has, downloaded if it may."""
+    layouts = DATASETS[name]
+    for layout in layouts:
+        if all((raw / file.name).is_file() for file in layout.files):
+            return layout
+    reasons = []
+    for layout in layouts if fetch else ():
+        if all(file.url for file in layout.files):
+            try:
+                for file in layout.files:
+                    download(file, raw)
+                return layout
+            except DataError as error:
+                reasons.append(str(error))
+    reason = "; ".join(reasons) or f"{raw} does not hold its files"
+    raise DataError(f"{name}: {reason}.\n{_instructions(layouts, raw)}")
+
+
+def _instructions(layouts: tuple[Layout, ...], raw: Path) -> str:
+    """Which files to put where."""
+    lines = []
+    for number, layout in enumerate(layouts):
+        lines.append(f"Put into {raw}/" if number == 0 else "or")
+        for file in layout.files:
+            here = " (there)" if (raw / file.name).is_file() else ""
+            lines.append(f"  {file.name}{here}" + (f"   from {file.url}" if file.url else ""))
+        if layout.about:
+            lines.append(f"  ({layout.about})")
+    return "\n".join([*lines, "and run the command again."])
+
+
+# ---- Amazon 2014 ---------------------------------------------------------------------------------
+
+
+def _amazon(category: str) -> tuple[Layout, ...]:
+    reviews, meta = f"reviews_{category}_5.json.gz", f"meta_{category}.json.gz"
+    images = f"image_features_{category}.b"
+    files = (
+        Published(reviews, f"{AMAZON}/categoryFiles/{reviews}"),
+        Published(meta, f"{AMAZON}/categoryFiles/{meta}"),
+        Published(images, f"{AMAZON}/image_features/categoryFiles/{images}"),
+    )
+
+    def read(raw: Path) -> Source:
+        pairs, in_reviews = amazon.read_reviews(raw / reviews)
+        in_meta = Skipped(raw / meta)
+        features = {
+            "image": Features(lambda items: amazon.image_blocks(raw / images), {"file": images}),
+            "text": text_features(lambda items: amazon.read_texts(raw / meta, items, in_meta)),
+        }
+        paths = [raw / file.name for file in files]
+        about = {"format": "amazon-2014", "category": category}
+        skipped = {reviews: in_reviews.reasons, meta: in_meta.reasons}
+        return Source(pairs, features, paths, about, skipped)
+
+    return (Layout(files, read, {"split": "random", "k": 5}),)
+
+
+# ---- text ----------------------------------------------------------------------------------------
+
+
+def text_features(read: Callable[[pd.Index], Iterable[tuple[str, str]]]) -> Features:
+    """The modality that the text encoder makes of items' texts; an empty text gives a zero row.
+
+    Args:
+        read: the items of the data set → (token, text) of those that have one.
+    """
+
+    def blocks(items: pd.Index) -> Blocks:
+        tokens: list[str] = []
+
+        def texts() -> Iterator[str]:
+            for token, text in read(items):
+                tokens.append(token)
+                yield text
+
+        rows = encode_text(texts())
+        yield tokens, rows
+
+    return Features(blocks, ENCODER)
+
+
+ENCODER = {
+    "encoder": "TF-IDF, truncated SVD",
+    "revision": f"scikit-learn {version('scikit-learn')}",
+}
+
+
+def encode_text(texts: Iterable[str]) -> np.ndarray:
+    """Texts as vectors: float32 [texts, d]."""
+    return encoders.tfidf([list(texts)], TEXT_DIMENSION)
+
+
+# ---- TikTok and MicroLens ------------------------------------------------------------------------
+
+
+def _folder(kind: str, *names: str, about: str) -> Layout:
+    return Layout(tuple(map(Published, names)), FOLDERS[kind], {}, about)
+
+
+def _microlens(raw: Path) -> Source:
+    """MicroLens-50k as published: pairs with times, titles, and features if they are there."""
+    pairs, titles = raw / "MicroLens-50k_pairs.csv", raw / "MicroLens-50k_titles.csv"
+    source = read_table(pairs, Columns("user", "item", timestamp="timestamp"))
+    found = find_modalities(raw)
+    features = {n: open_features(path, source.pairs.item_tokens) for n, path in found.items()}
+    features.setdefault("text", text_features(lambda items: _read_titles(titles, items)))
+    files = [pairs, titles, *found.values()]
+    return dataclasses.replace(source, features=features, files=files)
+
+
+def _read_titles(path: Path, items: pd.Index) -> Iterator[tuple[str, str]]:
+    """The title of each item that has one."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    for name in ("item", "title"):
+        if name not in frame:
+            raise DataError(f"{path} has no column [{name}]; it has: {', '.join(frame.columns)}")
+    frame = frame.drop_duplicates("item")
+    frame = frame[frame["item"].isin(items)]
+    return zip(frame["item"], frame["title"], strict=True)
+
+
+DATASETS: dict[str, tuple[Layout, ...]] = {
+    "baby": _amazon("Baby"),
+    "sports": _amazon("Sports_and_Outdoors"),
+    "clothing": _amazon("Clothing_Shoes_and_Jewelry"),
+    "electronics": _amazon("Electronics"),
+    "microlens": (
+        Layout(
+            (Published("MicroLens-50k_pairs.csv"), Published("MicroLens-50k_titles.csv")),
+            _microlens,
+            {"split": "temporal"},
+            "as published by github.com/westlake-repl/MicroLens; with them image_feat.npy, "
+            "text_feat.npy, … and image_ids.txt, … that name the item of each row",
+        ),
+        _folder("mmrec", "microlens.inter", about="MMRec's folder, with its *_feat.npy"),
+    ),
+    "tiktok": (
+        _folder(
+            *("mmssl", "trnMat.pkl", "valMat.pkl", "tstMat.pkl"),
+            about="as published with DiffMM, github.com/HKUDS/DiffMM: with them image_feat.npy, "
+            "audio_feat.npy, text_feat.npy",
+        ),
+        _folder(
+            *("lattice", "train.json", "val.json", "test.json"),
+            about="as published with MMSSL, github.com/HKUDS/MMSSL: with them image_feat.npy, "
+            "audio_feat.npy, text_feat.npy",
+        ),
+        _folder("mmrec", "tiktok.inter", about="MMRec's folder, with its *_feat.npy"),
+    ),
+}
+"""Name → the forms in which it is published; the first that is there is used."""

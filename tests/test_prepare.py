@@ -1,0 +1,231 @@
+"""The public data sets: the raw pipeline against a plain one, and what is said where files lack."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from helpers_data import load, write_mmrec
+from helpers_raw import plain_images, plain_pairs, plain_texts, write_amazon
+
+from recbole_sigrec.cli import run_command
+from recbole_sigrec.data import encoders
+from recbole_sigrec.data.download import Published
+from recbole_sigrec.data.prepare import DATASETS, TEXT_DIMENSION, Layout, prepare
+from recbole_sigrec.errors import DataError
+
+N_REVIEWS = int(os.environ.get("RECBOLE_SIGREC_REVIEWS", "2000"))
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """The raw files of a small Baby."""
+    folder = tmp_path_factory.mktemp("raw") / "baby"
+    write_amazon(folder, "Baby", N_REVIEWS)
+    return folder
+
+
+def read_made(folder: Path):
+    """(pairs with their part, {modality: {item: row}}) of a written data set, read plainly."""
+    lines = (folder / f"{folder.name}.inter").read_text("utf-8").splitlines()[1:]
+    pairs = [(user, item, int(part)) for user, item, part in (line.split("\t") for line in lines)]
+    rows = {}
+    for modality in ("image", "text"):
+        tokens = (folder / f"{modality}_ids.txt").read_text("utf-8").splitlines()
+        rows[modality] = dict(zip(tokens, np.load(folder / f"{modality}_feat.npy")))
+    return pairs, rows
+
+
+def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
+    monkeypatch.setattr("recbole_sigrec.data.amazon._IMAGES", 10)  # so that there are many blocks
+    monkeypatch.setattr("recbole_sigrec.data.amazon._BATCH", 100)
+    assert run_command("prepare", "baby", f"--from={raw}", "--out=out", "--seed=3") == 0
+    told = capsys.readouterr().out
+    pairs, rows = read_made(Path("out/baby"))
+    expected = plain_pairs(raw, "Baby", 3)
+    assert len(pairs) == len(expected) > N_REVIEWS // 2
+    assert set(pairs) == set(expected)
+    items = {item for _, item, _ in expected}
+    assert {"007", "7"} <= {user for user, _, _ in expected}
+
+    images = plain_images(raw, "Baby")
+    assert set(rows["image"]) == items
+    for item, row in rows["image"].items():
+        np.testing.assert_array_equal(row, images.get(item, np.zeros(4096, np.float32)))
+    texts = {item: text for item, text in plain_texts(raw, "Baby").items() if item in items}
+    encoded = dict(zip(texts, encoders.tfidf([list(texts.values())], TEXT_DIMENSION)))
+    assert set(rows["text"]) == items
+    for item, row in rows["text"].items():
+        np.testing.assert_array_equal(row, encoded.get(item, np.zeros(len(row), np.float32)))
+    assert not Path("owned").exists()  # the metadata's code did not run
+
+    manifest = json.loads(Path("out/baby/manifest.json").read_text("utf-8"))
+    image = manifest["modalities"]["image"]
+    assert image["items"] == sum(images[item].any() for item in items if item in images)
+    assert image["items"] + image["missing"] == len(items)
+    assert image["not_finite"] == 1 and image["repeated"] == 1
+    assert manifest["modalities"]["text"]["encoder"].startswith("TF-IDF")
+    assert manifest["steps"][-1] == {
+        **{"step": "5-core", "users": len({user for user, _, _ in expected})},
+        **{"items": len(items), "interactions": len(expected)},
+    }
+    skipped = manifest["source"]["skipped"]["reviews_Baby_5.json.gz"]
+    assert skipped["with a rating that is not from 1 to 5"] >= 3
+    assert "skipped in reviews_Baby_5.json.gz" in told
+    dataset = load(Path("out/baby").absolute())
+    assert int(dataset.modality_mask["image"].sum()) == image["items"]
+
+
+def test_the_seed_is_the_split(raw):
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        prepare("baby", raw, out, seed)
+    a, b, c = (Path(f"{out}/baby/baby.inter").read_bytes() for out in "abc")
+    assert a == b != c
+
+
+@pytest.fixture
+def spoilt(raw, tmp_path):
+    """``spoilt(name, content)``: the raw files, one of them with another content."""
+
+    def make(name, content):
+        folder = tmp_path / "spoilt"
+        folder.mkdir(exist_ok=True)
+        for path in raw.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        (folder / name).write_bytes(content)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "name, spoil, says",
+    [
+        ("reviews_Baby_5.json.gz", lambda b: b[: len(b) // 2], "cut short after line"),
+        ("meta_Baby.json.gz", lambda b: b[:-5], "cut short after line"),
+        ("image_features_Baby.b", lambda b: b[:-1], "not a multiple of 16394"),
+        ("image_features_Baby.b", lambda b: b"", "has 0 bytes"),
+        ("meta_Baby.json.gz", lambda b: b"no gz", "damaged or cut short after line 0"),
+        (
+            "reviews_Baby_5.json.gz",
+            lambda b: gzip.compress(gzip.decompress(b) + 50 * b"{\n"),
+            "not a JSON object (first: line",
+        ),
+        (
+            "meta_Baby.json.gz",
+            lambda b: gzip.compress(gzip.decompress(b).replace(b"asin", b"asia")),
+            "without an asin (first: line",
+        ),
+    ],
+)
+def test_a_damaged_raw_file_is_refused(raw, spoilt, capsys, name, spoil, says):
+    folder = spoilt(name, spoil((raw / name).read_bytes()))
+    assert run_command("prepare", "baby", f"--from={folder}", "--out=out") == 2
+    told = capsys.readouterr().err
+    assert str(folder / name) in told and says in told
+    assert [path for path in Path("out").iterdir() if path.is_dir()] == []
+
+
+# ---- TikTok and MicroLens ------------------------------------------------------------------------
+
+
+def test_tiktok_in_three_layouts(tmp_path):
+    frame = pd.DataFrame(
+        [(u, (u + 3 * n) % 20, label) for u in range(20) for n, label in enumerate((0, 0, 1, 2))],
+        columns=["userID", "itemID", "x_label"],
+    )
+    write_mmrec(tmp_path / "a", "tiktok", frame)
+    for layout in ("b", "c"):
+        write_mmrec(tmp_path / layout, "tiktok", frame)
+        folder = tmp_path / layout / "tiktok"
+        (folder / "tiktok.inter").unlink()
+        for part, (json_name, pickle_name) in enumerate(
+            (("train", "trnMat"), ("val", "valMat"), ("test", "tstMat"))
+        ):
+            rows = frame[frame["x_label"] == part]
+            if layout == "b":
+                lists = {str(user): own.tolist() for user, own in rows.groupby("userID")["itemID"]}
+                (folder / f"{json_name}.json").write_text(json.dumps(lists))
+            else:
+                entries = (np.ones(len(rows)), (rows["userID"], rows["itemID"]))
+                matrix = sp.coo_matrix(entries, shape=(20, 20))
+                (folder / f"{pickle_name}.pkl").write_bytes(pickle.dumps(matrix))
+    made = set()
+    for layout in "abc":
+        prepare("tiktok", tmp_path / layout / "tiktok", tmp_path / "out" / layout)
+        folder = tmp_path / "out" / layout / "tiktok"
+        lines = (folder / "tiktok.inter").read_text().splitlines()
+        made.add((tuple(sorted(lines)), (folder / "image_feat.npy").read_bytes()))
+    assert len(made) == 1
+
+
+def test_microlens_as_published(tmp_path):
+    raw = tmp_path / "published"
+    raw.mkdir()
+    rows = [(u, 1 + (3 * u + n) % 9, 1_600_000_000_000 + n) for u in range(9) for n in range(6)]
+    frame = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
+    frame.to_csv(raw / "MicroLens-50k_pairs.csv", index=False)
+    titles = pd.DataFrame({"item": range(1, 9), "title": [f"video, tune{n}" for n in range(1, 9)]})
+    titles.to_csv(raw / "MicroLens-50k_titles.csv", index=False)
+    made = prepare("microlens", raw, "out")
+    assert made["settings"]["split"] == "temporal"
+    assert made["split"] == {"train": 36, "valid": 9, "test": 9}
+    text = made["modalities"]["text"]
+    assert (text["items"], text["missing"]) == (8, 1)
+    labels = pd.read_csv("out/microlens/microlens.inter", sep="\t", dtype=str)
+    frame = frame.astype(str).rename(columns={"user": "userID", "item": "itemID"})
+    joined = labels.merge(frame, on=["userID", "itemID"])
+    assert (joined.groupby("x_label")["timestamp"].nunique() == [4, 1, 1]).all()
+
+
+# ---- where files come from -----------------------------------------------------------------------
+
+
+def test_without_files_all_that_is_needed_is_told(capsys, tmp_path):
+    assert run_command("prepare", "sports", f"--from={tmp_path}", "--out=out") == 2
+    told = capsys.readouterr().err
+    assert f"Put into {tmp_path}/" in told
+    for name in ("reviews_{}_5.json.gz", "meta_{}.json.gz", "image_features_{}.b"):
+        name = name.format("Sports_and_Outdoors")
+        assert f"  {name}   from http" in told and f"/{name}\n" in told
+    assert run_command("prepare", "tiktok", "--out=out") == 2
+    told = capsys.readouterr().err
+    assert "Put into out/raw/tiktok/" in told and "trnMat.pkl" in told and "tiktok.inter" in told
+
+
+def test_unknown_names(capsys, tmp_path):
+    assert run_command("prepare", "babby") == 2
+    assert "Did you mean 'baby'?" in capsys.readouterr().err
+    assert run_command("prepare", "baby", "--seed=-1") == 2
+    assert "seed [-1]" in capsys.readouterr().err
+    assert run_command("prepare") == 2
+
+
+def test_missing_files_are_downloaded_and_dead_links_told(raw, monkeypatch, capsys):
+    """Links of another scheme stand in for the web; tests/test_download.py has the rest."""
+    layout = DATASETS["baby"][0]
+
+    def linked(folder):
+        files = tuple(Published(f.name, (folder / f.name).as_uri()) for f in layout.files)
+        return (Layout(files, layout.read, layout.settings),)
+
+    monkeypatch.setitem(DATASETS, "baby", linked(raw.parent / "gone"))
+    assert run_command("prepare", "baby") == 2
+    told = capsys.readouterr().err
+    assert "gone/reviews_Baby_5.json.gz" in told and "Put into dataset/raw/baby/" in told
+    monkeypatch.setitem(DATASETS, "baby", linked(raw))
+    Path("dataset/raw/baby").mkdir(parents=True, exist_ok=True)
+    there = Path("dataset/raw/baby/meta_Baby.json.gz")
+    there.write_bytes((raw / there.name).read_bytes())
+    assert run_command("prepare", "baby") == 0
+    names = {path.name for path in raw.iterdir()}
+    assert {path.name for path in Path("dataset/raw/baby").iterdir()} == names
+    with pytest.raises(DataError, match="is there already"):
+        prepare("baby")
