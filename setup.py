@@ -54,6 +54,7 @@ EXTRAS_REQUIRE = {
     "text": ["sentence-transformers>=3,<7"],
     "image": ["timm>=1.0,<2", "pillow>=10"],
     "faiss": FAISS,
+    "report": ["plotly>=5.18,<8", "statsmodels>=0.14,<1"],
     "tune": ["optuna>=3.5,<6"],
     "test": TEST,
     "dev": [*TEST, *FAISS, "ruff>=0.6,<1", "build>=1.2,<2", "pytest-benchmark>=4,<6"],

@@ -326,10 +326,15 @@ def _check_writable(what: str, folder: Path) -> None:
 
 
 def write_json(value: Any, path: str | Path) -> None:
-    """Write JSON under another name first, then rename it: never a half file."""
+    """Write JSON, as :func:`write_text` writes."""
+    write_text(json.dumps(checkpoint.jsonable(value), indent=2) + "\n", path)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a text under another name first, then rename it: never a half file."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    part.write_text(json.dumps(checkpoint.jsonable(value), indent=2) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
