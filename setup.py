@@ -52,7 +52,7 @@ TEST = ["pytest>=8,<10", "hypothesis>=6.100,<7"]
 
 EXTRAS_REQUIRE = {
     "text": ["sentence-transformers>=3,<7"],
-    "image": ["timm>=1.0,<2", "pillow>=10"],
+    "image": ["timm>=1.0.16,<2", "pillow>=10"],
     "faiss": FAISS,
     "report": ["plotly>=5.18,<8", "statsmodels>=0.14,<1"],
     "tune": ["optuna>=3.5,<6"],

@@ -11,6 +11,7 @@ from recbole_sigrec.errors import SIGRecError, did_you_mean
 
 COMMANDS = {
     "run": "train a model on a data set, and test it",
+    "encode": "make a feature file of texts or images",
     "inspect": "tell whether a data set is sound",
 }
 """Command → what it does; each is a module of :mod:`recbole_sigrec.commands`."""
