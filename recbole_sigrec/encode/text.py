@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ BATCHES = 8  # encoded in one go: texts of similar length then share a batch
 
 
 def encode_text(
-    texts: Sequence[str], model: str | None = None, batch_size: int = 64, out: Path | None = None
+    texts: Iterable[str], model: str | None = None, batch_size: int = 64, out: Path | None = None
 ) -> np.ndarray:
     """Features of texts; a text that is empty, or longer than ``LONGEST``, has a zero row.
 
@@ -44,7 +44,7 @@ def encode_text(
 
     Cost: with ``tfidf`` memory for all the texts, else for ``BATCHES`` batches and the result.
     """
-    source = Values(texts)
+    source = Values(list(texts))
     encode, size, name = text_encoder(model, batch_size, len(source))
     if out is not None:
         encode_rows(source, encode, size, Path(out), name)
