@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -270,6 +271,37 @@ def test_space_is_reserved(tmp_path):
     assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 1000 * 64 * 2
 
 
+MEASURE = """
+import resource, sys
+from collections import Counter
+from pathlib import Path
+import numpy as np
+from recbole_sigrec.encode import ItemTable
+from recbole_sigrec.encode.store import encode_rows
+
+def encode(texts):
+    return np.ones((len(texts), 256)), Counter()
+
+for n in (2_000, 50_000):
+    path = Path(f"{n}.csv")
+    with open(path, "w") as file:
+        file.write("item,title\\n")
+        file.writelines(f"i{row},{'word ' * 40}\\n" for row in range(n))
+    encode_rows(ItemTable(path, "item", ["title"]), encode, 64, Path(f"{n}_feat.npy"), "")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_rows():
+    """25 times the rows, 24 MB more of features and 10 MB more of texts."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, timeout=300, check=True
+    )
+    small, large = (int(kilobytes) / 1024 for kilobytes in done.stdout.split())
+    assert Path("50000_feat.npy").stat().st_size > 24 * 2**20
+    assert large - small < 8
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])
 def test_values_beyond_float16_are_refused(table, out, value):
     with pytest.raises(DataError, match="not finite in float16"):
@@ -395,3 +427,5 @@ def test_a_model_that_cannot_be_loaded(tmp_path):
     pytest.importorskip("sentence_transformers")
     with pytest.raises(SIGRecError, match=r"model \[.*\] cannot be loaded: .* name a folder"):
         encode_text(TEXTS, model=str(tmp_path))
+    with pytest.raises(SIGRecError, match="there is no such folder"):
+        encode_text(TEXTS, model="./no")

@@ -17,7 +17,7 @@ from recbole_sigrec.encode import images, text
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "your-own-data.md"
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="the page is in the repository alone")
 
-N_USERS, N_ITEMS, GROUPS = 60, 48, 4
+N_USERS, N_ITEMS, GROUPS = 60, 60, 4
 COLOURS = [(220, 30, 30), (30, 200, 30), (30, 30, 220), (200, 200, 40)]
 WORDS = ["red cotton shirt", "green garden hose", "blue steel kettle", "yellow paper lamp"]
 WITHOUT_PICTURE, DAMAGED, WITHOUT_TEXT = 5, 6, 7
@@ -92,4 +92,4 @@ def test_the_commands_of_the_page(shop, capsys):
     assert "Plotly.newPlot(" in Path("shop.html").read_text("utf-8")
     result = json.loads(Path("result.json").read_text("utf-8"))
     assert result["config"]["missing_modality"] == "neighbor"
-    assert result["test_result"]["recall@10"] > 0.3  # at random .21
+    assert result["test_result"]["recall@10"] > 0.3  # at random .19

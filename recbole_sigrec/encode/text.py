@@ -89,6 +89,8 @@ def load_sentence_model(library, name: str):
     Raises:
         SIGRecError: it cannot be loaded.
     """
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():  # no name on a hub
+        raise SIGRecError(f"model [{name}]: there is no such folder")
     try:
         return library.SentenceTransformer(name)
     except (OSError, ValueError) as error:
@@ -131,9 +133,8 @@ def _encode_tfidf(texts: list[str]) -> tuple[np.ndarray, Counter]:
     kept = set(_usable(texts)[0])
     texts = [text if row in kept else "" for row, text in enumerate(texts)]
     rows = encoders.tfidf([texts], TFIDF_DIMENSION)
-    return rows, Counter({"without a word": n}) if (
-        n := int((~rows.any(axis=1)).sum())
-    ) else Counter()
+    without = int((~rows.any(axis=1)).sum())
+    return rows, Counter({"without a word": without} if without else {})
 
 
 def _usable(texts: list[str]) -> tuple[list[int], Counter]:
