@@ -50,17 +50,21 @@ INSTALL_REQUIRES = [
 PARQUET = ["pyarrow>=14,<27"]
 FAISS = ["faiss-cpu>=1.8,<2"]
 REPORT = ["plotly>=5.18,<8", "statsmodels>=0.14,<1"]
+TUNE = ["optuna>=3.5,<6"]
 TEST = ["pytest>=8,<10", "hypothesis>=6.100,<7"]
 
 EXTRAS_REQUIRE = {
     "text": ["sentence-transformers>=3,<7"],
-    "image": ["timm>=1.0,<2", "pillow>=10"],
+    "image": ["timm>=1.0.16,<2", "pillow>=10"],
     "faiss": FAISS,
     "report": REPORT,
     "parquet": PARQUET,
-    "tune": ["optuna>=3.5,<6"],
+    "tune": TUNE,
     "test": TEST,
-    "dev": [*TEST, *FAISS, *REPORT, "ruff>=0.6,<1", "build>=1.2,<2", "pytest-benchmark>=4,<6"],
+    "dev": [
+        *(*TEST, *FAISS, *REPORT, *PARQUET, *TUNE),
+        *("ruff>=0.6,<1", "build>=1.2,<2", "pytest-benchmark>=4,<6"),
+    ],
 }
 
 setup(

@@ -16,6 +16,8 @@ COMMANDS = {
     "compare": "several models × seeds on one split, side by side",
     "prepare": "make a public data set from its published files",
     "import": "make a data set of your table, or of another toolbox's folder",
+    "encode": "make a feature file of texts or images",
+    "inspect": "tell whether a data set is sound",
 }
 """Command → what it does; each is a module of :mod:`recbole_sigrec.commands`."""
 

@@ -85,8 +85,9 @@ class PluginKeys(Keys):
     item_modalities: dict[str, ItemModality] | None = setting(
         "modality name: {columns: [...], encoder: tfidf | multi_hot, dimension: n}"
     )
-    missing_modality: Literal["mean", "zero"] = setting(
-        "the vector of an item without a modality, mean or zero, for models that need one"
+    missing_modality: Literal["mean", "zero", "neighbor"] = setting(
+        "the vector of an item without a modality, for models that need one: mean of all items, "
+        "zero, or mean of its neighbours in the other modalities or in training histories"
     )
     strict_ids: bool = setting(
         "whether ids that a feature file has beyond the data set, or lacks, are an error"

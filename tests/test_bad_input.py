@@ -525,7 +525,7 @@ ARGUMENTS = {
     "--knn_k=2.5": ["[knn_k] = [2.5]", "integer"],
     "--knn_self=perhaps": ["[knn_self] = [perhaps]", "boolean"],
     "--perturbation=modulo": ["[perturbation] = [modulo]", "'modulus', 'uniform' or 'none'"],
-    "--missing_modality=median": ["[missing_modality] = [median]", "'mean' or 'zero'"],
+    "--missing_modality=median": ["[missing_modality] = [median]", "'mean', 'zero' or 'neighbor'"],
     "--modalities=image": ["[modalities] = [image]", "list"],
     "--item_modalities={t: {colums: [a]}}": ["[item_modalities.t.", "columns: [...]"],
     "--strict_ids=5": ["[strict_ids] = [5]", "boolean"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from importlib.util import find_spec
+from pathlib import Path
 
 from recbole_sigrec.errors import SIGRecError
 
@@ -25,6 +26,16 @@ class Once(argparse.Action):
         if getattr(namespace, self.dest) not in (None, values):
             raise argparse.ArgumentError(self, "given twice, with different values")
         setattr(namespace, self.dest, values)
+
+
+def output_file(text: str) -> Path:
+    """The path of a file to write, as the type of an argument: its folder must be there."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"[{path}] is a folder; name a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"[{path}]: there is no folder [{path.parent}]")
+    return path
 
 
 def need_recbole() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from recbole.data.dataset import Dataset
@@ -21,8 +22,10 @@ from recbole_sigrec.data.features import (
     read_features,
     row_tokens,
 )
+from recbole_sigrec.data.imputation import impute_from_neighbours
 from recbole_sigrec.data.interactions import header, is_typed, read_split_interactions
 from recbole_sigrec.errors import DataError, SIGRecError, did_you_mean
+from recbole_sigrec.graph import interaction_matrix
 
 
 class MultimodalDataset(Dataset):
@@ -35,7 +38,8 @@ class MultimodalDataset(Dataset):
 
     Attributes:
         modality_features: name → float32 tensor [n_items, d_m], aligned with RecBole's item ids by
-            token; row 0 ([PAD]) is zero, missing rows are imputed (``missing_modality``).
+            token; row 0 ([PAD]) is zero, missing rows are imputed (``missing_modality``; those of
+            ``neighbor``, which needs the training interactions, are zero until ``build()``).
         modality_mask: name → bool tensor [n_items], which items have the modality.
 
     Raises:
@@ -166,7 +170,10 @@ class MultimodalDataset(Dataset):
             setattr(self, name, compat.fill_missing(getattr(self, name), self.field2type))
 
     def build(self):
-        """RecBole's split; the sizes are logged."""
+        """RecBole's split, its sizes logged; then features are imputed from training neighbours.
+
+        The parts share the features with this data set.
+        """
         with self._data_errors(self.config):
             parts = super().build()
         if len(parts) != 3:
@@ -182,6 +189,8 @@ class MultimodalDataset(Dataset):
                     f"filters ({self.inter_num} interactions in all)"
                 )
         self._log("split: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
+        if self.config["missing_modality"] == "neighbor":
+            self._impute_from_neighbours(parts[0])
         return parts
 
     # ---- modalities --------------------------------------------------------------------------
@@ -212,6 +221,18 @@ class MultimodalDataset(Dataset):
                 f"modality {name}: {features.shape[1]} dimensions, {n} of {total} items "
                 f"({100 * n / total:.1f} %){zero}, from {modality.source}"
             )
+
+    def _impute_from_neighbours(self, train):
+        pairs = (np.asarray(train.inter_feat[field]) for field in (self.uid_field, self.iid_field))
+        sources = impute_from_neighbours(
+            self.modality_features,
+            self.modality_mask,
+            interaction_matrix(*pairs, self.user_num, self.item_num),
+            self.config,
+        )
+        for name, counts in sources.items():
+            told = ", ".join(f"{count} {source}" for source, count in counts.items())
+            self._log(f"modality {name} imputed from: {told}")
 
     def _read(self, name: str, path: Path | None, item_modality) -> Modality:
         id2token = self.field2id_token[self.iid_field].astype(str)

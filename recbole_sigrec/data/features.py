@@ -277,7 +277,9 @@ def align(
 def impute(
     features: np.ndarray, mask: np.ndarray, how: str, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Fill the rows of items without the modality: ``mean`` of the others, or ``zero``.
+    """Fill the rows of items without the modality: ``mean`` of the others, or zero.
+
+    ``neighbor`` is zero here: :mod:`recbole_sigrec.data.imputation` needs training interactions.
 
     The padding row 0 stays zero. The result is a new array, or ``out``, which may be ``features``.
 

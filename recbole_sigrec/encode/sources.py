@@ -1,0 +1,228 @@
+"""What is to be encoded: a list, columns of an item table, or a folder of images.
+
+A source has ``len()``, ``ids()`` (an iterator of item tokens, or None), ``blocks(size, start)``
+(the values from row ``start`` on, in lists of ``size``) and ``digest()`` (a hash of all of it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_sigrec.errors import DataError, did_you_mean, some
+
+CHUNK = 4096  # rows of a table that are read at a time
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class Values:
+    """Values in memory, without ids."""
+
+    def __init__(self, values: Sequence[str]):
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def ids(self) -> None:
+        return None
+
+    def blocks(self, size: int, start: int = 0) -> Iterator[list]:
+        for first in range(start, len(self), size):
+            yield list(self.values[first : first + size])
+
+    def digest(self) -> str:
+        key = hashlib.blake2b(digest_size=16)
+        for value in self.values:
+            key.update(f"{len(value)} {value}".encode())
+        return key.hexdigest()
+
+
+class ItemTable:
+    """Columns of a table with one row per item, read in chunks and so never whole in memory.
+
+    Args:
+        path: ``.csv``, ``.tsv`` (tabs, no quoting) or ``.jsonl`` (one object a line), in UTF-8.
+        id_column: the column of the item tokens, kept as text.
+        columns: the columns to encode.
+        combine: a row's values in these columns, as text, "" where missing → what is encoded.
+
+    Raises:
+        DataError: the file cannot be read, a column is missing, or a token is empty, begins or ends
+            with a blank, or occurs twice.
+
+    Cost: one pass over the file; memory: a chunk, and 8 bytes per row.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        id_column: str,
+        columns: Sequence[str],
+        combine: Callable[[list[str]], Any] = " ".join,
+    ):
+        if path.suffix not in (".csv", ".tsv", ".jsonl"):
+            raise DataError(f"{path}: an item table is a .csv, .tsv or .jsonl file")
+        if not path.is_file():
+            raise DataError(f"{path} does not exist")
+        self.path, self.id_column, self.columns = path, id_column, list(columns)
+        self.combine = combine
+        self._len = self._check_ids()
+
+    def __len__(self) -> int:
+        return self._len
+
+    def ids(self) -> Iterator[str]:
+        for frame in self._frames([self.id_column]):
+            yield from frame[self.id_column]
+
+    def blocks(self, size: int, start: int = 0) -> Iterator[list]:
+        block = []
+        skip = start
+        for frame in self._frames(self.columns):
+            rows = frame[self.columns].iloc[skip:]
+            skip = max(0, skip - len(frame))
+            for row in rows.itertuples(index=False, name=None):
+                block.append(self.combine(list(row)))
+                if len(block) == size:
+                    yield block
+                    block = []
+        if block:
+            yield block
+
+    def digest(self) -> str:
+        key = hashlib.blake2b(repr([self.id_column, self.columns]).encode(), digest_size=16)
+        with open(self.path, "rb") as file:
+            while chunk := file.read(2**20):
+                key.update(chunk)
+        return key.hexdigest()
+
+    def _frames(self, columns: list[str]) -> Iterator[pd.DataFrame]:
+        """Chunks of the table with (at least) these columns, as text."""
+        options = {"chunksize": CHUNK, "encoding": "utf-8-sig"}
+        try:
+            if self.path.suffix == ".jsonl":
+                reader = pd.read_json(
+                    self.path, lines=True, dtype=False, convert_dates=False, **options
+                )
+            else:
+                dialect = {"sep": "\t", "quoting": 3} if self.path.suffix == ".tsv" else {}
+                reader = pd.read_csv(
+                    self.path,
+                    dtype=str,
+                    keep_default_na=False,
+                    index_col=False,
+                    **dialect,
+                    **options,
+                )
+            with reader:
+                for frame in reader:
+                    self._check_columns(frame, columns)
+                    yield frame[columns].map(_as_text)
+        except DataError:
+            raise
+        except ValueError as error:  # pandas' ParserError and UnicodeDecodeError are such
+            raise DataError(f"{self.path} cannot be read as a table: {error}") from None
+
+    def _check_columns(self, frame: pd.DataFrame, columns: list[str]) -> None:
+        for column in columns:
+            if column not in frame:
+                raise DataError(
+                    f"{self.path} has no column [{column}].{did_you_mean(column, frame.columns)} "
+                    f"It has: {', '.join(map(str, frame.columns))}"
+                )
+
+    def _check_ids(self) -> int:
+        """The number of rows, their tokens and columns checked."""
+        hashes = array("Q")
+        for frame in self._frames([self.id_column, *self.columns]):
+            tokens = frame[self.id_column]
+            wrong = tokens[
+                (tokens == "") | (tokens != tokens.str.strip()) | tokens.str.contains("\n")
+            ]
+            if len(wrong):
+                raise DataError(
+                    f"{self.path}: column [{self.id_column}] is empty, or has a blank at an end or "
+                    f"a line break, in row(s) {some(wrong.index + 1)} (without the header)"
+                )
+            hashes.frombytes(pd.util.hash_array(tokens.to_numpy(object)).tobytes())
+        if not hashes:
+            raise DataError(f"{self.path} holds no items")
+        values, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True)
+        if (counts > 1).any():
+            self._refuse_repeated(values[counts > 1])
+        return len(hashes)
+
+    def _refuse_repeated(self, hashes: np.ndarray) -> None:
+        seen = Counter()
+        for frame in self._frames([self.id_column]):
+            tokens = frame[self.id_column].to_numpy(object)
+            seen.update(tokens[np.isin(pd.util.hash_array(tokens), hashes)])
+        twice = [token for token, count in seen.items() if count > 1]
+        if twice:
+            raise DataError(
+                f"{self.path}: column [{self.id_column}] has item(s) {some(twice)} more than once; "
+                f"keep one row of each"
+            )
+
+
+def _as_text(value) -> str:
+    """A cell as text: lists joined, missing values empty."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return " ".join(map(_as_text, value))
+    return "" if value is None or value != value else str(value)
+
+
+class ImageFolder:
+    """The image files of a folder, in the order of their names; a name's stem is the item token.
+
+    Raises:
+        DataError: there is no such folder, it has no images, or two images of one stem.
+    """
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder}")
+        self.folder = folder
+        self.paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not self.paths:
+            raise DataError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        twice = [stem for stem, n in Counter(path.stem for path in self.paths).items() if n > 1]
+        if twice:
+            raise DataError(
+                f"{folder} has several images of item(s) {some(twice)}; keep one of each"
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def ids(self) -> Iterator[str]:
+        return (path.stem for path in self.paths)
+
+    def blocks(self, size: int, start: int = 0) -> Iterator[list[Path]]:
+        for first in range(start, len(self), size):
+            yield self.paths[first : first + size]
+
+    def digest(self) -> str:
+        return str(self.folder)
+
+
+def file_stamps(paths) -> str:
+    """A hash of the names, sizes and times of files; that of a missing one is its name's."""
+    key = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        about = [str(path)]
+        if path is not None and path.is_file():
+            status = path.stat()
+            about += [status.st_size, status.st_mtime_ns]
+        key.update(repr(about).encode())
+    return key.hexdigest()
