@@ -18,7 +18,8 @@ from helpers_raw import plain_images, plain_pairs, plain_texts, write_amazon
 from recbole_sigrec.cli import run_command
 from recbole_sigrec.data import encoders
 from recbole_sigrec.data.download import Published
-from recbole_sigrec.data.prepare import DATASETS, TEXT_DIMENSION, Layout, prepare
+from recbole_sigrec.data.prepare import DATASETS, Layout, prepare
+from recbole_sigrec.encode.text import TFIDF_DIMENSION
 from recbole_sigrec.errors import DataError
 
 N_REVIEWS = int(os.environ.get("RECBOLE_SIGREC_REVIEWS", "2000"))
@@ -46,7 +47,8 @@ def read_made(folder: Path):
 def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
     monkeypatch.setattr("recbole_sigrec.data.amazon._IMAGES", 10)  # so that there are many blocks
     monkeypatch.setattr("recbole_sigrec.data.amazon._BATCH", 100)
-    assert run_command("prepare", "baby", f"--from={raw}", "--out=out", "--seed=3") == 0
+    given = f"--from={raw}", "--out=out", "--seed=3", "--text_model=tfidf"
+    assert run_command("prepare", "baby", *given) == 0
     told = capsys.readouterr().out
     pairs, rows = read_made(Path("out/baby"))
     expected = plain_pairs(raw, "Baby", 3)
@@ -60,7 +62,7 @@ def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
     for item, row in rows["image"].items():
         np.testing.assert_array_equal(row, images.get(item, np.zeros(4096, np.float32)))
     texts = {item: text for item, text in plain_texts(raw, "Baby").items() if item in items}
-    encoded = dict(zip(texts, encoders.tfidf([list(texts.values())], TEXT_DIMENSION)))
+    encoded = dict(zip(texts, encoders.tfidf([list(texts.values())], TFIDF_DIMENSION)))
     assert set(rows["text"]) == items
     for item, row in rows["text"].items():
         np.testing.assert_array_equal(row, encoded.get(item, np.zeros(len(row), np.float32)))
@@ -71,7 +73,8 @@ def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
     assert image["items"] == sum(images[item].any() for item in items if item in images)
     assert image["items"] + image["missing"] == len(items)
     assert image["not_finite"] == 1 and image["repeated"] == 1
-    assert manifest["modalities"]["text"]["encoder"].startswith("TF-IDF")
+    assert manifest["modalities"]["text"]["encoder"] == f"tfidf {TFIDF_DIMENSION}"
+    assert manifest["modalities"]["text"]["revision"].startswith("scikit-learn ")
     assert manifest["steps"][-1] == {
         **{"step": "5-core", "users": len({user for user, _, _ in expected})},
         **{"items": len(items), "interactions": len(expected)},
@@ -85,7 +88,7 @@ def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
 
 def test_the_seed_is_the_split(raw):
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
-        prepare("baby", raw, out, seed)
+        prepare("baby", raw, out, seed, "tfidf")
     a, b, c = (Path(f"{out}/baby/baby.inter").read_bytes() for out in "abc")
     assert a == b != c
 
@@ -127,7 +130,9 @@ def spoilt(raw, tmp_path):
 )
 def test_a_damaged_raw_file_is_refused(raw, spoilt, capsys, name, spoil, says):
     folder = spoilt(name, spoil((raw / name).read_bytes()))
-    assert run_command("prepare", "baby", f"--from={folder}", "--out=out") == 2
+    assert (
+        run_command("prepare", "baby", f"--from={folder}", "--text_model=tfidf", "--out=out") == 2
+    )
     told = capsys.readouterr().err
     assert str(folder / name) in told and says in told
     assert [path for path in Path("out").iterdir() if path.is_dir()] == []
@@ -174,7 +179,7 @@ def test_microlens_as_published(tmp_path):
     frame.to_csv(raw / "MicroLens-50k_pairs.csv", index=False)
     titles = pd.DataFrame({"item": range(1, 9), "title": [f"video, tune{n}" for n in range(1, 9)]})
     titles.to_csv(raw / "MicroLens-50k_titles.csv", index=False)
-    made = prepare("microlens", raw, "out")
+    made = prepare("microlens", raw, "out", text_model="tfidf")
     assert made["settings"]["split"] == "temporal"
     assert made["split"] == {"train": 36, "valid": 9, "test": 9}
     text = made["modalities"]["text"]
@@ -200,6 +205,14 @@ def test_without_files_all_that_is_needed_is_told(capsys, tmp_path):
     assert "Put into out/raw/tiktok/" in told and "trnMat.pkl" in told and "tiktok.inter" in told
 
 
+def test_a_text_encoder_that_is_not_there_is_told_first(raw, capsys):
+    given = f"--from={raw}", "--out=out", f"--text_model={raw.parent / 'nowhere'}"
+    assert run_command("prepare", "baby", *given) == 2
+    told = capsys.readouterr().err
+    assert "no such folder" in told or "recbole_sigrec[text]" in told
+    assert [path for path in Path("out").iterdir() if path.is_dir()] == []
+
+
 def test_unknown_names(capsys, tmp_path):
     assert run_command("prepare", "babby") == 2
     assert "Did you mean 'baby'?" in capsys.readouterr().err
@@ -217,14 +230,14 @@ def test_missing_files_are_downloaded_and_dead_links_told(raw, monkeypatch, caps
         return (Layout(files, layout.read, layout.settings),)
 
     monkeypatch.setitem(DATASETS, "baby", linked(raw.parent / "gone"))
-    assert run_command("prepare", "baby") == 2
+    assert run_command("prepare", "baby", "--text_model=tfidf") == 2
     told = capsys.readouterr().err
     assert "gone/reviews_Baby_5.json.gz" in told and "Put into dataset/raw/baby/" in told
     monkeypatch.setitem(DATASETS, "baby", linked(raw))
     Path("dataset/raw/baby").mkdir(parents=True, exist_ok=True)
     there = Path("dataset/raw/baby/meta_Baby.json.gz")
     there.write_bytes((raw / there.name).read_bytes())
-    assert run_command("prepare", "baby") == 0
+    assert run_command("prepare", "baby", "--text_model=tfidf") == 0
     names = {path.name for path in raw.iterdir()}
     assert {path.name for path in Path("dataset/raw/baby").iterdir()} == names
     with pytest.raises(DataError, match="is there already"):

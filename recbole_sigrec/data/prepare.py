@@ -8,10 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from recbole_sigrec.data import amazon, encoders
+from recbole_sigrec.data import amazon
 from recbole_sigrec.data.build import Features, Source, build_dataset
 from recbole_sigrec.data.download import Published, download
 from recbole_sigrec.data.features import find_modalities
@@ -21,10 +20,11 @@ from recbole_sigrec.data.importers.table import Columns, read_table
 from recbole_sigrec.data.records import Skipped
 from recbole_sigrec.data.split import check_settings
 from recbole_sigrec.data.writer import Blocks, new_folder
+from recbole_sigrec.encode.text import TFIDF, text_encoder
 from recbole_sigrec.errors import DataError, did_you_mean
 
 AMAZON = "http://snap.stanford.edu/data/amazon/productGraph"
-TEXT_DIMENSION = 384
+BATCH = 64  # texts that go through the encoder at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +33,23 @@ class Layout:
 
     Attributes:
         files: what must be there.
-        read: the folder → the source.
+        read: the folder, and the model of the text encoder → the source.
         settings: of :func:`recbole_sigrec.data.build.build_dataset`.
         about: other files that are used if they are there, and who publishes it.
     """
 
     files: tuple[Published, ...]
-    read: Callable[[Path], Source]
+    read: Callable[[Path, str | None], Source]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     about: str = ""
 
 
 def prepare(
-    name: str, source: str | Path | None = None, out: str | Path = "dataset", seed: int = 2020
+    name: str,
+    source: str | Path | None = None,
+    out: str | Path = "dataset",
+    seed: int = 2020,
+    text_model: str | None = None,
 ) -> dict[str, Any]:
     """Make the data set ``<out>/<name>/`` from its published files.
 
@@ -55,6 +59,7 @@ def prepare(
             that are missing are downloaded.
         out: the folder of data sets.
         seed: of the random split.
+        text_model: the encoder of the texts, see :func:`recbole_sigrec.encode.encode_text`.
 
     Returns:
         The manifest.
@@ -62,6 +67,7 @@ def prepare(
     Raises:
         DataError: a file is missing and cannot be downloaded (the message says which files to put
             where), or cannot be used; nothing is left in ``<out>/<name>``.
+        SIGRecError: the text encoder cannot be loaded; raised before the files are read.
     """
     if name not in DATASETS:
         raise DataError(
@@ -72,7 +78,8 @@ def prepare(
     raw = Path(out) / "raw" / name if source is None else Path(source)
     with new_folder(out, name) as folder:
         layout = _obtain(name, raw, fetch=source is None)
-        return build_dataset(layout.read(raw), folder, name, **{"seed": seed, **layout.settings})
+        read = layout.read(raw, text_model)
+        return build_dataset(read, folder, name, **{"seed": seed, **layout.settings})
 
 
 def _obtain(name: str, raw: Path, fetch: bool) -> Layout:
@@ -119,13 +126,15 @@ def _amazon(category: str) -> tuple[Layout, ...]:
         Published(images, f"{AMAZON}/image_features/categoryFiles/{images}"),
     )
 
-    def read(raw: Path) -> Source:
-        pairs, in_reviews = amazon.read_reviews(raw / reviews)
+    def read(raw: Path, model: str | None) -> Source:
         in_meta = Skipped(raw / meta)
         features = {
             "image": Features(lambda items: amazon.image_blocks(raw / images), {"file": images}),
-            "text": text_features(lambda items: amazon.read_texts(raw / meta, items, in_meta)),
+            "text": text_features(
+                lambda items: amazon.read_texts(raw / meta, items, in_meta), model
+            ),
         }
+        pairs, in_reviews = amazon.read_reviews(raw / reviews)
         paths = [raw / file.name for file in files]
         about = {"format": "amazon-2014", "category": category}
         skipped = {reviews: in_reviews.reasons, meta: in_meta.reasons}
@@ -137,52 +146,43 @@ def _amazon(category: str) -> tuple[Layout, ...]:
 # ---- text ----------------------------------------------------------------------------------------
 
 
-def text_features(read: Callable[[pd.Index], Iterable[tuple[str, str]]]) -> Features:
+def text_features(
+    read: Callable[[pd.Index], Iterable[tuple[str, str]]], model: str | None
+) -> Features:
     """The modality that the text encoder makes of items' texts; an empty text gives a zero row.
 
     Args:
         read: the items of the data set → (token, text) of those that have one.
+        model: see :func:`recbole_sigrec.encode.encode_text`.
     """
+    encode, _, name = text_encoder(model, BATCH, 1)
+    library = "scikit-learn" if name.startswith(TFIDF) else "sentence-transformers"
 
     def blocks(items: pd.Index) -> Blocks:
-        tokens: list[str] = []
+        tokens, texts = zip(*read(items), strict=True)
+        yield tokens, encode(list(texts))[0]
 
-        def texts() -> Iterator[str]:
-            for token, text in read(items):
-                tokens.append(token)
-                yield text
-
-        rows = encode_text(texts())
-        yield tokens, rows
-
-    return Features(blocks, ENCODER)
-
-
-ENCODER = {
-    "encoder": "TF-IDF, truncated SVD",
-    "revision": f"scikit-learn {version('scikit-learn')}",
-}
-
-
-def encode_text(texts: Iterable[str]) -> np.ndarray:
-    """Texts as vectors: float32 [texts, d]."""
-    return encoders.tfidf([list(texts)], TEXT_DIMENSION)
+    return Features(blocks, {"encoder": name, "revision": f"{library} {version(library)}"})
 
 
 # ---- TikTok and MicroLens ------------------------------------------------------------------------
 
 
 def _folder(kind: str, *names: str, about: str) -> Layout:
-    return Layout(tuple(map(Published, names)), FOLDERS[kind], {}, about)
+    def read(raw: Path, _: str | None) -> Source:
+        return FOLDERS[kind](raw)
+
+    return Layout(tuple(map(Published, names)), read, {}, about)
 
 
-def _microlens(raw: Path) -> Source:
+def _microlens(raw: Path, model: str | None) -> Source:
     """MicroLens-50k as published: pairs with times, titles, and features if they are there."""
     pairs, titles = raw / "MicroLens-50k_pairs.csv", raw / "MicroLens-50k_titles.csv"
     source = read_table(pairs, Columns("user", "item", timestamp="timestamp"))
     found = find_modalities(raw)
     features = {n: open_features(path, source.pairs.item_tokens) for n, path in found.items()}
-    features.setdefault("text", text_features(lambda items: _read_titles(titles, items)))
+    if "text" not in features:
+        features["text"] = text_features(lambda items: _read_titles(titles, items), model)
     files = [pairs, titles, *found.values()]
     return dataclasses.replace(source, features=features, files=files)
 
