@@ -7,13 +7,14 @@ from recbole_sigrec.commands.arguments import Parser
 USAGE = """\
 recbole-sigrec prepare NAME [--from DIR] [--out dataset] [--seed 2020] [--text_model MODEL]
 
-  NAME    baby, sports, clothing, electronics (Amazon 2014), microlens, tiktok
-  --from  the folder that has the published files; default: OUT/raw/NAME, into which those that are
-          missing are downloaded (where they cannot be, the command says which files to put there)
-  --out   the new data set is the folder OUT/NAME, which must not be there
-  --seed  of the random split
-  --text_model  a sentence-transformers model, by name or folder, or tfidf; default
-          all-MiniLM-L6-v2, or tfidf where sentence-transformers is not installed
+  NAME          baby, sports, clothing, electronics (Amazon 2014), microlens, tiktok
+  --from        the folder that has the published files; default: OUT/raw/NAME, into which those
+                that are missing are downloaded (where they cannot be, the command says which files
+                to put there)
+  --out         the new data set is the folder OUT/NAME, which must not be there
+  --seed        of the random split
+  --text_model  encodes the texts: a sentence-transformers model, by name or folder, or tfidf;
+                default all-MiniLM-L6-v2, or tfidf where sentence-transformers is not installed
 """
 
 
