@@ -72,7 +72,7 @@ def amazon(folder: Path, n: int):
     with open(folder / "image_features_Baby.b", "wb") as file:
         for asin in asins:
             file.write(asin.encode() + rng.random(4096, dtype=np.float32).tobytes())
-    return lambda: prepare("baby", folder, folder / "out")
+    return lambda: prepare("baby", folder, folder / "out", text_model="tfidf")
 
 
 def peak(case: str, n: int) -> float:
