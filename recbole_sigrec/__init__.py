@@ -14,6 +14,8 @@ _WHERE = {
     "SIGRec": "recbole_sigrec.model.sigrec",
     "BM3": "recbole_sigrec.model.bm3",
     "compare": "recbole_sigrec.evaluator.comparison",
+    "encode_text": "recbole_sigrec.encode",
+    "import_dataset": "recbole_sigrec.data.importers",
     "run": "recbole_sigrec.quick_start",
     "load_data_and_model": "recbole_sigrec.quick_start",
 }
@@ -24,6 +26,8 @@ __all__ = [
     "MultimodalDataset",
     "SIGRec",
     "compare",
+    "encode_text",
+    "import_dataset",
     "load_data_and_model",
     "run",
 ]
