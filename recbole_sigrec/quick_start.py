@@ -219,7 +219,16 @@ def data_preparation(config, dataset, parts=None):
 
     Returns:
         (training, validation, test) loaders, RecBole's classes.
+
+    Raises:
+        ConfigError: there are fewer items than the largest cutoff of ``topk``.
     """
+    n_items = dataset.item_num - 1
+    if max(config["topk"]) > n_items:
+        raise ConfigError(
+            f"config key [topk] = [{config['topk']}]: the data set has {n_items} items; give "
+            f"cutoffs up to that, and valid_metric one of them"
+        )
     parts = dataset.build() if parts is None else parts
     if config["eval_batch_size"] is None:
         full = set(config["eval_args"]["mode"].values()) == {"full"}

@@ -541,6 +541,7 @@ ARGUMENTS = {
     "--stopping_step=x": ["[stopping_step] = [x]", "integer"],
     "--eval_batch_size=x": ["[eval_batch_size] = [x]", "integer"],
     "--topk=[0]": ["[topk.0] = [0]", "greater than 0"],
+    "--topk=[5, 20, 21]": ["[topk] = [[5, 20, 21]]", "has 20 items"],
     "--topk=some": ["[topk.0] = [some]", "integer"],
     "--metrics=[Recal]": ["[metrics]", "[Recal]", "Did you mean 'recall'?"],
     "--metrics=[Recall, RMSE]": ["can not be used at the same time"],

@@ -421,6 +421,9 @@ def test_sentence_encoder(sentence_model, monkeypatch):
     assert not rows[[2, 4]].any()
     monkeypatch.setattr(text, "DEFAULT_MODEL", str(sentence_model))
     np.testing.assert_array_equal(encode_text(TEXTS, batch_size=1), rows)
+    cut = encode_text(["red green shoe tall"], max_tokens=4)  # two of them are [CLS] and [SEP]
+    np.testing.assert_allclose(cut, encode_text(["red green"]), atol=2e-3)
+    assert np.abs(cut - encode_text(["red green shoe tall"])).max() > 0.05
 
 
 def test_a_model_that_cannot_be_loaded(tmp_path):

@@ -70,7 +70,6 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
-@pytest.mark.skipif("import" not in cli.COMMANDS, reason="there is no command import")
 def test_the_commands_of_the_page(shop, capsys):
     pytest.importorskip("plotly")
     given = commands()

@@ -25,6 +25,7 @@ recbole-sigrec encode image --folder DIR --out DIR/image_feat.npy
                  image: a timm model (recbole_sigrec[image]), by name or as a local folder; default
                  vit_base_patch32_clip_224.openai
   --weights      a file with the weights of a timm model that --model names
+  --max_tokens   text: where a sentence encoder cuts a text; default the model's own
   --batch_size   texts or images at a time; default 64
 
 A killed command goes on where it was when it is given again. Items whose text is empty, or whose
@@ -50,6 +51,7 @@ def parser() -> Parser:
     text.add_argument("--items", type=Path, action=Once, required=True)
     text.add_argument("--id_column", action=Once, required=True)
     text.add_argument("--columns", action=Once, required=True)
+    text.add_argument("--max_tokens", type=positive, action=Once)
     image = kinds.add_parser("image")
     image.set_defaults(encode=encode_image)
     source = image.add_mutually_exclusive_group(required=True)
@@ -71,7 +73,8 @@ def encode_text(known):
 
     table = ItemTable(known.items, known.id_column, known.columns.split(","))
     size = known.batch_size or BATCH_SIZE
-    return len(table), encode_text_columns(table, known.out, known.model, size)
+    encoded = encode_text_columns(table, known.out, known.model, size, known.max_tokens)
+    return len(table), encoded
 
 
 def encode_image(known):

@@ -23,7 +23,11 @@ BATCHES = 8  # encoded in one go: texts of similar length then share a batch
 
 
 def encode_text(
-    texts: Iterable[str], model: str | None = None, batch_size: int = 64, out: Path | None = None
+    texts: Iterable[str],
+    model: str | None = None,
+    batch_size: int = 64,
+    out: Path | None = None,
+    max_tokens: int | None = None,
 ) -> np.ndarray:
     """Features of texts; a text that is empty, or longer than ``LONGEST``, has a zero row.
 
@@ -34,6 +38,7 @@ def encode_text(
             where sentence-transformers is not installed.
         batch_size: texts that go through the model at a time.
         out: a ``.npy`` file to write, resumably, see :func:`encode_rows`; must not exist.
+        max_tokens: tokens after which a sentence encoder cuts a text; None: the model's own.
 
     Returns:
         float16 [n, d]; memory-mapped and read-only if ``out`` is given.
@@ -45,7 +50,7 @@ def encode_text(
     Cost: with ``tfidf`` memory for all the texts, else for ``BATCHES`` batches and the result.
     """
     source = Values(list(texts))
-    encode, size, name = text_encoder(model, batch_size, len(source))
+    encode, size, name = text_encoder(model, batch_size, len(source), max_tokens)
     if out is not None:
         encode_rows(source, encode, size, Path(out), name)
         return np.load(out, mmap_mode="r", allow_pickle=False)
@@ -53,18 +58,24 @@ def encode_text(
 
 
 def encode_text_columns(
-    table: ItemTable, out: Path, model: str | None = None, batch_size: int = 64
+    table: ItemTable,
+    out: Path,
+    model: str | None = None,
+    batch_size: int = 64,
+    max_tokens: int | None = None,
 ) -> Counter:
     """Features of an item table's columns, written with their ids; see :func:`encode_text`.
 
     Returns:
         Why texts are missing → how many.
     """
-    encode, size, name = text_encoder(model, batch_size, len(table))
+    encode, size, name = text_encoder(model, batch_size, len(table), max_tokens)
     return encode_rows(table, encode, size, out, name)
 
 
-def text_encoder(model: str | None, batch_size: int, n_texts: int) -> tuple[Encode, int, str]:
+def text_encoder(
+    model: str | None, batch_size: int, n_texts: int, max_tokens: int | None = None
+) -> tuple[Encode, int, str]:
     """The function that encodes, how many texts it wants at a time, and what identifies it.
 
     Raises:
@@ -74,8 +85,11 @@ def text_encoder(model: str | None, batch_size: int, n_texts: int) -> tuple[Enco
         library = _sentence_transformers(required=model is not None)
         if library is not None:
             name = model or DEFAULT_MODEL
-            encode = partial(_encode_sentences, load_sentence_model(library, name), batch_size)
-            return encode, BATCHES * batch_size, f"{name} {_files(name)}"
+            network = load_sentence_model(library, name)
+            if max_tokens is not None:
+                network.max_seq_length = max_tokens
+            encode = partial(_encode_sentences, network, batch_size)
+            return encode, BATCHES * batch_size, f"{name} {network.max_seq_length} {_files(name)}"
         logging.getLogger().warning(
             "sentence-transformers is not installed: texts are encoded by TF-IDF and truncated "
             'SVD instead; for a sentence encoder: pip install "recbole_sigrec[text]"'
