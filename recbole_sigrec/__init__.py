@@ -16,6 +16,7 @@ _WHERE = {
     "compare": "recbole_sigrec.evaluator.comparison",
     "run": "recbole_sigrec.quick_start",
     "load_data_and_model": "recbole_sigrec.quick_start",
+    "tune": "recbole_sigrec.tuning.search",
 }
 __all__ = [
     "BM3",
@@ -26,6 +27,7 @@ __all__ = [
     "compare",
     "load_data_and_model",
     "run",
+    "tune",
 ]
 
 
