@@ -20,6 +20,7 @@ SHARED_KEYS = (
     frozenset({"dataset", "data_path", "seed"})
     | frozenset({*dataset_arguments, *evaluation_arguments} - {"eval_batch_size"})
     | {"modalities", "item_modalities", "missing_modality", "strict_ids", "split_field"}
+    | {"noisy_features", "dropped_modalities", "rewired_edges", "corruption_seed"}
 )
 """Keys that decide on the data, the split and the evaluation: the same for all arms."""
 
