@@ -12,6 +12,7 @@ from recbole_sigrec.errors import SIGRecError, did_you_mean
 COMMANDS = {
     "run": "train a model on a data set, and test it",
     "compare": "several models × seeds on one split, side by side",
+    "ablate": "SIGRec without its parts, over its values, on corrupted content",
     "tune": "search for the best configuration on the validation part",
 }
 """Command → what it does; each is a module of :mod:`recbole_sigrec.commands`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from threading import Thread
@@ -32,12 +33,18 @@ def alone_in(folder: Path):
         lock.release()
 
 
-def worker_pool(jobs: int) -> ProcessPoolExecutor:
-    """New processes (neither CUDA nor OpenMP survives a fork), which end if this one is killed."""
+def worker_pool(jobs: int, start: Callable | None = None, *arguments) -> ProcessPoolExecutor:
+    """New processes (neither CUDA nor OpenMP survives a fork), which end if this one is killed.
+
+    Args:
+        start: what each calls first, with ``arguments``.
+    """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, context, _end_with_parent)
+    return ProcessPoolExecutor(jobs, context, _start, (start, arguments))
 
 
-def _end_with_parent() -> None:
+def _start(start: Callable | None, arguments: tuple) -> None:
     parent = multiprocessing.parent_process()
     Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    if start is not None:
+        start(*arguments)

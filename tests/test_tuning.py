@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import subprocess
+import multiprocessing
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from recbole_sigrec import Config, run
+from recbole_sigrec import Config, processes, run
 from recbole_sigrec.cli import main, run_command
 from recbole_sigrec.config import YamlLoader, property_root
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
@@ -241,26 +241,35 @@ def test_a_trial_is_the_run_that_its_file_gives(tuned, values, monkeypatch, caps
     assert ran["best_valid_result"]["recall@20"] == result["score"]
 
 
+fork = multiprocessing.get_context("fork")  # which needs no imports
+
+
+def _tune_in_child(given):
+    processes.multiprocessing.get_context = lambda method: fork
+    search.tune(**given)
+
+
 def test_killed_with_its_workers_it_goes_on(tuned, values, space_file):
     """Two processes, SIGKILL; the workers end too, and what was finished is not run again."""
-    epochs = 20  # long enough to be caught in the middle
-    arguments = [f"--{key}={value}" for key, value in {**values, "epochs": epochs}.items()]
-    program = [sys.executable, "-m", "recbole_sigrec.cli", "tune", "--model=BPR", "--trials=5"]
-    program += ["--dataset=planted", f"--params_file={space_file()}", "--out=out", "--jobs=2"]
-    process = subprocess.Popen([*program, *arguments], stdout=subprocess.PIPE, text=True)
-    lines = [process.stdout.readline(), process.stdout.readline()]
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert [line.split()[2] for line in lines] == ["complete"] * 2
-    assert len(workers) >= 2
+    given = {"model": "BPR", "dataset": "planted", "trials": 5, "out": "out", "jobs": 2}
+    given |= {"params_file": space_file(), "values": {**values, "epochs": 8}}
+    child = fork.Process(target=_tune_in_child, args=(given,))
+    child.start()
+    table, deadline = Path("out/trials.csv"), time.monotonic() + 60
+    while not table.is_file() or table.read_text("utf-8").count("complete") < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = psutil.Process(child.pid).children(recursive=True)
+    child.kill()
+    child.join()
+    assert len(workers) == 2
     assert psutil.wait_procs(workers, timeout=10)[1] == []
     before = {}
     for row in csv.DictReader(open("out/trials.csv", encoding="utf-8")):
         if row["state"] == "complete":
             before[row["trial"]] = row
     assert len(before) >= 2
-    result = tuned(trials=5, epochs=epochs)
+    result = tuned(trials=5, epochs=8)
     assert len(set(tried(result))) == len(tried(result)) == 5
     cut_off = [t for t in result["trials"] if t["state"] == "cut off"]
     assert len(cut_off) <= 2

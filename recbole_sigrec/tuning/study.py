@@ -12,11 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from recbole_sigrec import checkpoint
 from recbole_sigrec.config import Config
 from recbole_sigrec.errors import ConfigError, DataError
-from recbole_sigrec.evaluator.arms import Arm, Setting, difference
-from recbole_sigrec.trainer import MACHINE_KEYS
+from recbole_sigrec.evaluator.arms import Arm, Setting, difference, settled_values
 from recbole_sigrec.tuning.space import Space, size
 
 DATABASE = "study.db"  # in a search's folder
@@ -100,9 +98,8 @@ def check_same(study: optuna.Study, task: Task, fingerprint: str) -> None:
     Raises:
         ConfigError: it is something else.
     """
-    values = json.loads(checkpoint.config_json(task.base))
     now = {
-        "config": {key: value for key, value in values.items() if key not in MACHINE_KEYS},
+        "config": settled_values(task.base),
         "search space": {
             key: json.loads(optuna.distributions.distribution_to_json(distribution))
             for key, distribution in task.space.items()
