@@ -18,6 +18,7 @@ _WHERE = {
     "import_dataset": "recbole_sigrec.data.importers",
     "run": "recbole_sigrec.quick_start",
     "load_data_and_model": "recbole_sigrec.quick_start",
+    "tune": "recbole_sigrec.tuning.search",
 }
 __all__ = [
     "BM3",
@@ -30,6 +31,7 @@ __all__ = [
     "import_dataset",
     "load_data_and_model",
     "run",
+    "tune",
 ]
 
 

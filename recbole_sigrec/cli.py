@@ -14,6 +14,8 @@ from recbole_sigrec.errors import SIGRecError, did_you_mean
 COMMANDS = {
     "run": "train a model on a data set, and test it",
     "compare": "several models × seeds on one split, side by side",
+    "ablate": "SIGRec without its parts, over its values, on corrupted content",
+    "tune": "search for the best configuration on the validation part",
     "prepare": "make a public data set from its published files",
     "import": "make a data set of your table, or of another toolbox's folder",
     "encode": "make a feature file of texts or images",

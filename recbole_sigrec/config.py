@@ -93,6 +93,16 @@ class PluginKeys(Keys):
         "whether ids that a feature file has beyond the data set, or lacks, are an error"
     )
     split_field: str = setting("the column of an untyped .inter file that holds 0, 1, 2")
+    noisy_features: float = setting(
+        "share of each modality's feature rows that are replaced by noise", ge=0, le=1
+    )
+    dropped_modalities: float = setting(
+        "share of the pairs of an item and a modality that are marked missing", ge=0, le=1
+    )
+    rewired_edges: float = setting(
+        "share of the semantic graphs' edges that lead to an item drawn at random", ge=0, le=1
+    )
+    corruption_seed: int = setting("the random seed of these three", ge=0)
     negative_items: Literal["all", "train"] = setting(
         "negatives are drawn from all items, or from those with a training interaction (train)"
     )

@@ -23,7 +23,7 @@ from scipy import stats
 pytest.importorskip("plotly", reason="compare needs the extra [report]")
 pytest.importorskip("statsmodels", reason="compare needs the extra [report]")
 
-from recbole_sigrec import compare, run
+from recbole_sigrec import compare, processes, run
 from recbole_sigrec.cli import run_command
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
 from recbole_sigrec.evaluator import comparison, report
@@ -131,7 +131,7 @@ def test_seeds_and_arms_may_be_added(toy, tmp_path):
 def test_jobs_give_the_same_results(toy, tmp_path, monkeypatch, start):
     arms = [Arm("BPR", "BPR"), Arm("ItemKNN", "ItemKNN")]
     context = multiprocessing.get_context(start)  # a fork needs no imports
-    monkeypatch.setattr(comparison.multiprocessing, "get_context", lambda method: context)
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method: context)
     for jobs in (1, 2):
         compare(arms, "toy", [1], tmp_path / str(jobs), values=toy, jobs=jobs)
     one, two = ((tmp_path / str(jobs) / "results.csv").read_text() for jobs in (1, 2))
@@ -249,7 +249,7 @@ def test_the_folder_of_something_else_is_refused(toy, tmp_path):
 def test_two_at_work_in_a_folder_are_refused(toy, tmp_path):
     out = tmp_path / "out"
     (out / "runs").mkdir(parents=True)
-    with comparison._alone_in(out), pytest.raises(ConfigError, match="at work"):
+    with processes.alone_in(out), pytest.raises(ConfigError, match="at work"):
         compare(ARMS, "toy", [1], out, values=toy)
 
 

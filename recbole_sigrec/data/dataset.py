@@ -12,7 +12,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource, FeatureType, set_color
 
 from recbole_sigrec import compat
-from recbole_sigrec.data import encoders
+from recbole_sigrec.data import corruption, encoders
 from recbole_sigrec.data.features import (
     Modality,
     align,
@@ -208,9 +208,13 @@ class MultimodalDataset(Dataset):
                     f"in item_modalities.{did_you_mean(name, available)} Found: "
                     f"{', '.join(available) or 'none'}"
                 )
+        modalities = {}
         for name in wanted if wanted is not None else available:
             check_name(name)
-            modality = self._read(name, files.get(name), columns.get(name))
+            modalities[name] = self._read(name, files.get(name), columns.get(name))
+        for text in corruption.corrupt(modalities, self.config.plugin):
+            self._log(text)
+        for name, modality in modalities.items():
             features, how = modality.features, self.config["missing_modality"]
             features = impute(features, modality.mask, how, out=features)
             self.modality_features[name] = torch.from_numpy(features)

@@ -20,8 +20,10 @@ SHARED_KEYS = (
     frozenset({"dataset", "data_path", "seed"})
     | frozenset({*dataset_arguments, *evaluation_arguments} - {"eval_batch_size"})
     | {"modalities", "item_modalities", "missing_modality", "strict_ids", "split_field"}
+    | {"noisy_features", "dropped_modalities", "rewired_edges", "corruption_seed"}
 )
-"""Keys that decide on the data, the split and the evaluation: the same for all arms."""
+"""Keys that decide on the data, the split and the evaluation: the same for all arms, but that an
+arm may have some of the first arm's modalities alone."""
 
 OWN_KEYS = ("result_file", "resume")  # a comparison keeps its results and checkpoints itself
 
@@ -96,13 +98,18 @@ def arm_configs(arms: Sequence[Arm], setting: Setting) -> dict[str, dict[str, An
         if arm is arms[0]:
             expected = shared
         for key in sorted(SHARED_KEYS):
-            if shared[key] != expected[key]:
+            if shared[key] != expected[key] and not _are_some(key, shared[key], expected[key]):
                 raise ConfigError(
                     f"config key [{key}] is [{expected[key]}] for {arms[0].label} and "
                     f"[{shared[key]}] for {arm.label}: all arms of a comparison share the data, "
                     f"the split and the evaluation. Give the key for all, or make two comparisons"
                 )
     return configs
+
+
+def _are_some(key: str, own: list[str] | None, all_of_them: list[str] | None) -> bool:
+    """Whether an arm has some of the first arm's modalities: they are read with the others."""
+    return key == "modalities" and bool(own) and (not all_of_them or set(own) <= set(all_of_them))
 
 
 def settled_values(config: Config) -> dict[str, Any]:

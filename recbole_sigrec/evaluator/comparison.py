@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError, some
@@ -28,6 +24,7 @@ from recbole_sigrec.evaluator.arms import (
 )
 from recbole_sigrec.evaluator.runs import Run, execute
 from recbole_sigrec.evaluator.split import Split
+from recbole_sigrec.processes import alone_in, worker_pool
 from recbole_sigrec.quick_start import check_outputs, quiet, write_json
 
 RECORD = "comparison.json"  # in a comparison's folder: what it compares
@@ -70,7 +67,7 @@ def compare(
         SIGRecError: Plotly or statsmodels is missing (before any training); or runs failed, when
             all others have ended.
     """
-    _need_libraries()
+    need_libraries()
     quiet()
     if not arms or not seeds or len(set(seeds)) < len(seeds) or jobs < 1:
         raise ConfigError(
@@ -84,13 +81,16 @@ def compare(
     out = Path(out or f"comparison/{configs[arms[0].label]['dataset']}")
     base = setting.config(arms[0], checkpoint_dir=str(out / "runs"))
     check_outputs(base)
-    with _alone_in(out):
+    with alone_in(out):
         split = Split.load(base)
+        for config in configs.values():
+            split.parts_with(config["modalities"])  # refuses what the data set has not
         record = _recorded(out, configs, split)
         runs = [Run(arm, seed, out / "runs") for arm in arms for seed in seeds]
         done = [run for run in runs if run.done]
         _tidy(out, done)
-        _execute_all([run for run in runs if run not in done], len(done), setting, split, jobs)
+        todo = [run for run in runs if run not in done]
+        _execute_all(todo, len(done), setting, arms[0], split, jobs)
         table = results.evaluate(runs, record, split)
         as_json, as_csv, as_page = (out / name for name in RESULTS)
         write_json(table, as_json)
@@ -99,26 +99,17 @@ def compare(
     return table
 
 
-def _need_libraries() -> None:
+def need_libraries() -> None:
+    """See that what a comparison needs besides is installed.
+
+    Raises:
+        SIGRecError: Plotly or statsmodels is missing.
+    """
     missing = [name for name in ("plotly", "statsmodels") if find_spec(name) is None]
     if missing:
         raise SIGRecError(
             f'a comparison needs {" and ".join(missing)}: pip install "recbole_sigrec[report]"'
         )
-
-
-@contextlib.contextmanager
-def _alone_in(out: Path):
-    """Hold the folder's lock; the operating system drops it when this process ends."""
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(f"another comparison is at work in [{out}]; name another") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, Any]:
@@ -181,8 +172,12 @@ def _tidy(out: Path, done: list[Run]) -> None:
             part.unlink()
 
 
-def _execute_all(todo: list[Run], done: int, setting: Setting, split: Split, jobs: int) -> None:
+def _execute_all(
+    todo: list[Run], done: int, setting: Setting, first: Arm, split: Split, jobs: int
+) -> None:
     """Execute runs, with their progress on stderr; ``done`` others are there already.
+
+    ``first`` is the arm whose config the split was loaded by.
 
     Raises:
         SIGRecError: some have failed; raised after all others have ended.
@@ -191,7 +186,10 @@ def _execute_all(todo: list[Run], done: int, setting: Setting, split: Split, job
     if done:
         print(f"{done} of {total} runs are there already", file=sys.stderr)
     bar = tqdm(desc="runs", total=total, initial=done, disable=None, dynamic_ncols=True)
-    ended = _here(todo, setting, split) if jobs == 1 else _in_workers(todo, setting, split, jobs)
+    if jobs == 1:
+        ended = _here(todo, setting, split)
+    else:
+        ended = _in_workers(todo, setting, first, split, jobs)
     with bar, contextlib.closing(ended):
         for run, error in ended:
             if error is None:
@@ -220,10 +218,9 @@ def _here(todo: list[Run], setting: Setting, split: Split) -> Ended:
             yield run, error
 
 
-def _in_workers(todo: list[Run], setting: Setting, split: Split, jobs: int) -> Ended:
+def _in_workers(todo: list[Run], setting: Setting, first: Arm, split: Split, jobs: int) -> Ended:
     threads = max(1, torch.get_num_threads() // jobs)
-    context = multiprocessing.get_context("spawn")  # neither CUDA nor OpenMP survives a fork
-    pool = ProcessPoolExecutor(jobs, context, _start_worker, (split.fingerprint,))
+    pool = worker_pool(jobs, _start_worker, split.fingerprint, first)
     try:
         futures = {pool.submit(_work, run, setting, threads): run for run in todo}
         for future in as_completed(futures):
@@ -232,19 +229,17 @@ def _in_workers(todo: list[Run], setting: Setting, split: Split, jobs: int) -> E
         pool.shutdown(cancel_futures=True)
 
 
-_worker: dict[str, Any] = {}  # in a worker process: the expected fingerprint, and the split
+_worker: dict[str, Any] = {}  # in a worker process: what the split is loaded by, and the split
 
 
-def _start_worker(fingerprint: str) -> None:
+def _start_worker(fingerprint: str, first: Arm) -> None:
     quiet()
-    parent = multiprocessing.parent_process()
-    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # die with it
-    _worker["fingerprint"] = fingerprint
+    _worker.update(fingerprint=fingerprint, first=first)
 
 
 def _work(run: Run, setting: Setting, threads: int) -> None:
     if "split" not in _worker:
-        split = Split.load(setting.config(run.arm))
+        split = Split.load(setting.config(_worker["first"]))
         if split.fingerprint != _worker["fingerprint"]:
             raise DataError("the data set has changed since the comparison began")
         _worker["split"] = split

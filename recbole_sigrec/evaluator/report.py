@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,27 +63,33 @@ def write(
     pairs, cold = _split_cold(results["by_popularity"])
     sections = [
         ("Results", _table(results)),
-        ("Learning curves", _chart("curves", _curves(results, histories, metric))),
-        ("Cost against quality", _chart("cost", _cost(results, f"ndcg@{cutoff}"))),
+        ("Learning curves", chart("curves", _curves(results, histories, metric))),
+        ("Cost against quality", chart("cost", _cost(results, f"ndcg@{cutoff}"))),
         (
             "By item popularity",
             "<p>The share of the test pairs whose item is among the user's first "
             f"{cutoff}, by the number of the item's training pairs.</p>"
-            + _chart("popularity", _groups(pairs, results, cutoff, "training pairs of the item")),
+            + chart("popularity", _groups(pairs, results, cutoff, "training pairs of the item")),
         ),
         ("Cold items", _cold(cold, results, cutoff)),
         (
             "By user activity",
             f"<p>Mean recall@{cutoff} of the users, by the number of their training pairs.</p>"
-            + _chart(
+            + chart(
                 "activity",
                 _groups(results["by_activity"], results, cutoff, "training pairs of the user"),
             ),
         ),
         ("Protocol", _protocol(results)),
     ]
+    title = f"{results['arms'][0]['label']} in comparison on {results['dataset']}"
+    write_page(title, sections, path)
+
+
+def write_page(title: str, sections: Iterable[tuple[str, str]], path: Path) -> None:
+    """Write a page of sections, each a heading and its HTML."""
+    title = html.escape(title)
     body = "\n".join(f"<section><h2>{head}</h2>\n{text}</section>" for head, text in sections)
-    title = html.escape(f"{results['arms'][0]['label']} in comparison on {results['dataset']}")
     write_text(PAGE.format(title=title, plotly=get_plotlyjs(), body=body), path)
 
 
@@ -138,7 +144,8 @@ def _number(value: float | None, decimals: int = 2) -> str:
 # ---- charts --------------------------------------------------------------------------------------
 
 
-def _chart(name: str, figure: go.Figure) -> str:
+def chart(name: str, figure: go.Figure) -> str:
+    """A figure as a part of the page, in its style."""
     figure.update_layout(
         height=420,
         margin={"l": 60, "r": 20, "t": 20, "b": 50},
@@ -150,19 +157,23 @@ def _chart(name: str, figure: go.Figure) -> str:
     figure.update_xaxes(gridcolor="rgba(128,128,128,.25)", zeroline=False, automargin=True)
     figure.update_yaxes(gridcolor="rgba(128,128,128,.25)", zeroline=False, automargin=True)
     config = {"displayModeBar": False, "responsive": True}
-    chart = figure.to_html(
+    drawn = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=f"chart-{name}", config=config
     )
-    return f"<figure>{chart}</figure>\n"
+    return f"<figure>{drawn}</figure>\n"
 
 
-def _styles(results: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+def line_styles(labels: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     """Label → (colour, dash, symbol)."""
     n, kinds = len(COLOURS), len(DASHES)
     return {
-        arm["label"]: (COLOURS[i % n], DASHES[i // n % kinds], SYMBOLS[i // n % kinds])
-        for i, arm in enumerate(results["arms"])
+        label: (COLOURS[i % n], DASHES[i // n % kinds], SYMBOLS[i // n % kinds])
+        for i, label in enumerate(labels)
     }
+
+
+def _styles(results: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+    return line_styles(arm["label"] for arm in results["arms"])
 
 
 def _curves(results, histories, metric: str) -> go.Figure:
@@ -255,7 +266,7 @@ def _cold(group: dict | None, results, cutoff: int) -> str:
     share = group["size"] / results["sizes"]["test"]
     return (
         f"<p>{group['size']:,} test pairs ({100 * share:.1f} %) are of items without a training "
-        "pair, which only content can tell apart.</p>\n" + _chart("cold", figure)
+        "pair, which only content can tell apart.</p>\n" + chart("cold", figure)
     )
 
 

@@ -119,7 +119,8 @@ def _execute(run: Run, config, split: Split) -> None:
         Path("/proc/self/clear_refs").write_text("5")
     init_seed(config["seed"], config["reproducibility"])
     with paused_collection():
-        loaders = data_preparation(config, split.dataset, split.parts)
+        parts = split.parts_with(config.plugin.modalities)
+        loaders = data_preparation(config, split.dataset, parts)
         trainer = make_trainer(config, loaders[0])
     result = fit_and_test(trainer, loaders, True, started)
     top = trainer.top_items(loaders[2], max(config["topk"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -9,6 +10,7 @@ import hashlib
 import numpy as np
 from recbole.utils import init_seed
 
+from recbole_sigrec.errors import DataError
 from recbole_sigrec.quick_start import create_dataset, paused_collection
 
 
@@ -30,6 +32,24 @@ class Split:
         with paused_collection():
             dataset = create_dataset(config)
             return cls(dataset, tuple(dataset.build()))
+
+    def parts_with(self, modalities: list[str] | None) -> tuple:
+        """The parts with some of the modalities alone; none named: with all.
+
+        Raises:
+            DataError: the data set was read without one of them.
+        """
+        parts = [copy.copy(part) for part in self.parts]
+        for part in parts if modalities is not None else ():
+            for name in modalities:
+                if name not in part.modality_features:
+                    raise DataError(
+                        f"modality [{name}] is not among those of the data set: "
+                        f"{', '.join(part.modality_features) or 'none'}"
+                    )
+            part.modality_features = {name: part.modality_features[name] for name in modalities}
+            part.modality_mask = {name: part.modality_mask[name] for name in modalities}
+        return tuple(parts)
 
     def pairs(self, part: int) -> tuple[np.ndarray, np.ndarray]:
         """User and item ids of a part (0 training, 1 validation, 2 test): int64 [n], int64 [n]."""

@@ -1,0 +1,195 @@
+"""tune(): a search over a model's keys that looks at the validation part alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from filelock import FileLock
+from optuna.trial import TrialState
+from recbole.utils import init_seed
+
+from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.evaluator.arms import OWN_KEYS, Arm, Setting
+from recbole_sigrec.evaluator.split import Split
+from recbole_sigrec.processes import alone_in, worker_pool
+from recbole_sigrec.quick_start import (
+    check_outputs,
+    data_preparation,
+    machine_settings,
+    make_trainer,
+    paused_collection,
+    quiet,
+)
+from recbole_sigrec.tuning import results
+from recbole_sigrec.tuning.space import check_space, decode, read_space
+from recbole_sigrec.tuning.study import (
+    Task,
+    check_same,
+    enqueue,
+    next_trial,
+    open_study,
+    queue_again,
+)
+
+
+def tune(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    trials: int = 20,
+    out: str | Path | None = None,
+    config_files: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    params_file: str | Path | None = None,
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Search for the configuration of a model with the best validation score on a data set.
+
+    Every trial has the seed, the data set and the split of the config, which are read once, and is
+    trained as :func:`recbole_sigrec.run` would, but without checkpoints and without a look at the
+    test part. The first is the default configuration. The others are drawn by the tree-structured
+    Parzen estimator (Bergstra et al., NeurIPS 2011), from the seed, the trial's number and the
+    trials before it; no configuration is tried twice. After ``WARMUP_EPOCHS``, a trial is pruned
+    whose best score so far is below the median of the completed trials' at that epoch.
+
+    A search that was cut off goes on with the same call: a trial that was running is run anew.
+    More trials may be asked for later.
+
+    Args:
+        model: a name (ours or RecBole's) or a model class; default SIGRec.
+        dataset: name of a folder in ``data_path``, or ml-100k, which RecBole bundles.
+        trials: how many configurations are tried in all, pruned and failed ones among them.
+        out: the folder of ``study.db``, ``trials.csv`` and ``best.yaml``, made if it is not there;
+            default ``tuning/<dataset>/<model>``.
+        config_files, values: as for a run. A key of ``values`` is not searched.
+        params_file: the search space, see :func:`recbole_sigrec.tuning.space.read_space`; default:
+            that of the model's property file.
+        jobs: trials at a time, each in a process of its own that reads the data set once; one: in
+            this process. A script that asks for several needs ``if __name__ == "__main__":``.
+
+    Returns:
+        ``model, dataset, metric, score, best_epoch, values, file, command, trials``: the best
+        trial, its property file, the command that runs it, and every trial as in ``trials.csv``.
+
+    Raises:
+        ConfigError, DataError: the input is wrong, or ``out`` holds another search; raised before
+            any training.
+        SIGRecError: no trial was completed.
+    """
+    quiet()
+    task, default = _task(model, dataset, trials, out, config_files, values, params_file, jobs)
+    results.check_folder(task)
+    check_outputs(task.base)
+    with alone_in(task.out):
+        study = open_study(task)
+        split = Split.load(task.base)
+        check_same(study, task, split.fingerprint)
+        queue_again(study)
+        if not study.trials:
+            enqueue(study, default)
+        if jobs == 1:
+            _work(task, study, split)
+        else:
+            with worker_pool(jobs) as pool:
+                for worker in [pool.submit(_work_in_process, task) for _ in range(jobs)]:
+                    worker.result()
+        results.write_table(study, task)
+        found = results.write_best(study, task)
+    print(f"best: {results.line(study.best_trial, task)}\n{found['command']}")
+    return found
+
+
+def _task(
+    model, dataset, trials, out, config_files, values, params_file, jobs
+) -> tuple[Task, dict[str, Any]]:
+    """The task of :func:`tune`, and the default configuration in the terms of its space."""
+    if trials < 1 or jobs < 1:
+        raise ConfigError(f"trials = {trials}, jobs = {jobs}: at least one of each is needed")
+    given = dict(values or {})
+    setting, arm = Setting(dataset, tuple(config_files), given), Arm("tuned", model)
+    config = setting.config(arm)
+    for key in OWN_KEYS:
+        if config[key]:
+            raise ConfigError(
+                f"config key [{key}] = [{config[key]}]: a search keeps its trials in its own "
+                f"folder; remove the key"
+            )
+    for key in ("eval_step", "epochs"):
+        if not config[key]:
+            raise ConfigError(f"config key [{key}] = [0]: trials need a validation to be scored")
+    found = read_space(config["model"], params_file)
+    space, default = check_space(*found, lambda values: setting.config(arm, **values))
+    space = {key: distribution for key, distribution in space.items() if key not in given}
+    if not space:
+        raise ConfigError(f"nothing is left to search: {', '.join(default)} are given")
+    out = Path(out or Path("tuning") / config["dataset"] / config["model"])
+    base = setting.config(arm, checkpoint_dir=str(out))
+    threads = max(1, torch.get_num_threads() // jobs)
+    task = Task(arm, setting, base, space, out, trials, jobs, threads)
+    return task, {key: default[key] for key in space}
+
+
+def _work_in_process(task: Task) -> None:
+    quiet()
+    _work(task, open_study(task), Split.load(task.base))
+
+
+def _work(task: Task, study: optuna.Study, split: Split) -> None:
+    """Run trials until all are made; several processes may."""
+    turn = FileLock(task.out / ".turn.lock")
+    while True:
+        with turn:
+            trial = next_trial(study, task)
+        if trial is None:
+            return
+        _run(study, trial, task, split)
+        with turn:
+            results.write_table(study, task)
+        print(results.line(study.trials[trial.number], task), flush=True)
+
+
+def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> None:
+    """Train a trial and tell its score; wrong values, and losses that are not a number, fail it."""
+    try:
+        score = train(trial, task, split)
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    except ValueError as error:
+        trial.set_user_attr("error", str(error))
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, score)
+
+
+def train(trial: optuna.Trial, task: Task, split: Split) -> float:
+    """The best validation score of a trial's configuration, each score reported to the trial.
+
+    Raises:
+        optuna.TrialPruned: the trial is not worth going on with.
+        ValueError: the model refuses the configuration, or its loss is not a number.
+    """
+    config = task.config(decode(trial.params))
+
+    def after_validation(epoch: int, score: float) -> None:
+        trial.report(score, epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    with machine_settings(config["threads"] or task.threads):
+        init_seed(config["seed"], config["reproducibility"])
+        with paused_collection():
+            train_data, valid_data, _ = data_preparation(config, split.dataset, split.parts)
+            trainer = make_trainer(config, train_data)
+        show = task.jobs == 1 and bool(config["show_progress"]) and sys.stderr.isatty()
+        score, _ = trainer.fit(
+            train_data,
+            valid_data,
+            saved=False,
+            show_progress=show,
+            callback_fn=after_validation,
+        )
+    return score

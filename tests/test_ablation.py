@@ -1,0 +1,212 @@
+"""Ablations: which arms, on which data, and what is drawn of them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_data import SMALL, features, write_mmrec
+
+pytest.importorskip("plotly", reason="ablate needs the extra [report]")
+pytest.importorskip("statsmodels", reason="ablate needs the extra [report]")
+
+from recbole_sigrec.cli import run_command
+from recbole_sigrec.errors import ConfigError, DataError
+from recbole_sigrec.evaluator import ablation
+from recbole_sigrec.evaluator.ablation import GRIDS, VARIANTS, ablate, variants
+from recbole_sigrec.evaluator.arms import Arm, Setting
+from recbole_sigrec.evaluator.comparison import compare
+from recbole_sigrec.evaluator.split import Split
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Config values for the toy data set with two modalities."""
+    write_mmrec(tmp_path / "data", modalities={"image": features(), "text": features(seed=1)})
+    return {**SMALL, "checkpoint_dir": None, "data_path": str(tmp_path / "data"), "threads": 1}
+
+
+@pytest.fixture
+def setting(toy):
+    del toy["checkpoint_dir"]
+    return Setting("toy", (), toy)
+
+
+def setting_with(setting: Setting, **values) -> Setting:
+    return Setting(setting.dataset, (), {**setting.values, **values})
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What ``ablate`` has compared, without training: (arms, folder, values); all score by label."""
+    made = []
+
+    def compare(arms, dataset, seeds, out, config_files, values, jobs):
+        made.append((list(arms), Path(out), values))
+        Path(out).mkdir(parents=True)
+        scores = {
+            "recall@20": lambda label: len(label) / 100,
+            "ndcg@20": lambda label: len(label) / 200,
+        }
+        return {
+            "dataset": dataset,
+            "cutoff": 20,
+            "protocol": {"topk": [20]},
+            "significance": [],
+            "arms": [
+                {
+                    "label": arm.label,
+                    "n_seeds": len(seeds),
+                    "mean": {
+                        **{metric: of(arm.label) for metric, of in scores.items()},
+                        "seconds_per_epoch": 1.0,
+                    },
+                    "std": {"recall@20": 0.01, "ndcg@20": None, "seconds_per_epoch": None},
+                }
+                for arm in arms
+            ],
+        }
+
+    monkeypatch.setattr(ablation, "compare", compare)
+    return made
+
+
+def rows(path) -> list[dict]:
+    return list(csv.DictReader(open(path, encoding="utf-8")))
+
+
+# ---- variants ------------------------------------------------------------------------------------
+
+
+def test_every_mechanism_is_switched_off_once(setting):
+    arms = variants(setting)
+    assert arms[0] == Arm("SIGRec", "SIGRec")
+    assert {arm.label: arm.values for arm in arms[1:]} == {
+        **VARIANTS,
+        "image alone": {"modalities": ["image"]},
+        "text alone": {"modalities": ["text"]},
+    }
+
+
+def test_what_the_config_gives_already_is_left_out(setting):
+    labels = {
+        arm.label for arm in variants(setting_with(setting, cl_weight=0, modalities=["text"]))
+    }
+    assert labels == {"SIGRec", *VARIANTS} - {"without contrastive loss"}
+
+
+def test_an_arm_of_some_modalities_has_them_alone(setting):
+    split = Split.load(setting.config(Arm("SIGRec", "SIGRec")))
+    for part, whole in zip(split.parts_with(["text"]), split.parts):
+        assert list(part.modality_features) == list(part.modality_mask) == ["text"]
+        assert part.modality_features["text"] is whole.modality_features["text"]
+        assert part.inter_feat is whole.inter_feat
+        assert list(whole.modality_features) == ["image", "text"]
+    with pytest.raises(DataError, match=r"\[audio\] is not among those .*: image, text"):
+        split.parts_with(["audio"])
+
+
+def test_a_modality_alone_is_the_run_of_that_modality(setting, tmp_path):
+    """In a comparison with the whole model it gives what it gives by itself."""
+    arms = [Arm("SIGRec", "SIGRec"), Arm("text alone", "SIGRec", (), {"modalities": ["text"]})]
+    both = compare(arms, "toy", [1], tmp_path / "both", values=setting.values)
+    values = {**setting.values, "modalities": ["text"]}
+    alone = compare(arms[1:], "toy", [1], tmp_path / "alone", values=values)
+    assert both["runs"][1]["test_result"] == alone["runs"][0]["test_result"]
+    assert both["runs"][1]["test_result"] != both["runs"][0]["test_result"]
+    with pytest.raises(DataError, match=r"\[audio\] is not among"):
+        arm = Arm("audio alone", "SIGRec", (), {"modalities": ["audio"]})
+        compare([arms[0], arm], "toy", [1], tmp_path / "none", values=setting.values)
+    with pytest.raises(ConfigError, match=r"\[modalities\] is \[\['text'\]\] for text alone"):
+        compare([arms[1], arms[0]], "toy", [1], tmp_path / "none", values=setting.values)
+
+
+# ---- sensitivity ---------------------------------------------------------------------------------
+
+
+def test_curves_go_through_the_model_as_it_is(setting, calls):
+    table = ablate("sensitivity", "toy", (1, 2), "out", values=setting.values)
+    ((arms, folder, _),) = calls
+    assert folder == Path("out")
+    by_label = {arm.label: arm.values for arm in arms}
+    assert by_label["collab_weight = 0.3"] == {"collab_weight": 0.3}
+    assert "collab_weight = 0.15" not in by_label  # the default: the model as it is
+    name = "cl_temperature, anchor_temperature, fuse_temperature = 0.5"
+    assert set(by_label[name].values()) == {0.5}
+    found = [row for row in rows("out/curves.csv") if row["metric"] == "recall@20"]
+    curve = [row for row in found if row["curve"] == "α, collaborative share"]
+    assert [float(row["x"]) for row in curve] == [0.0, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8]
+    assert float(curve[2]["mean"]) == len("SIGRec") / 100
+    assert float(curve[4]["mean"]) == len("collab_weight = 0.3") / 100
+    assert {row["curve"] for row in found} == set(GRIDS)
+    page = Path("out/curves.html").read_text("utf-8")
+    assert page.count('class="plotly-graph-div"') == len(GRIDS)
+    assert "collab_weight = 0.3" in table
+
+
+# ---- robustness ----------------------------------------------------------------------------------
+
+
+def test_each_corruption_and_share_is_a_comparison(setting, calls):
+    table = ablate("robustness", "toy", (1,), "out", ["BM3"], values=setting.values)
+    corrupted = [
+        {key: values[key] for key in ablation.CORRUPTIONS if key in values}
+        for _, _, values in calls
+    ]
+    assert corrupted == [
+        {},
+        *({key: share} for key in ablation.CORRUPTIONS for share in ablation.SHARES),
+    ]
+    assert len({folder for _, folder, _ in calls}) == len(calls)
+    assert {tuple(arm.label for arm in arms) for arms, _, _ in calls} == {("SIGRec", "BM3")}
+    found = [row for row in rows("out/curves.csv") if row["metric"] == "ndcg@20"]
+    assert len(found) == 2 * 3 * (1 + len(ablation.SHARES))
+    lines = table.splitlines()
+    assert sum(line.split()[:1] == ["BM3"] for line in lines) == 3
+    assert "0.0150" in table  # BM3's NDCG, one seed, no deviation
+
+
+def test_corrupted_content_changes_the_result(setting, tmp_path):
+    arms, results = [Arm("SIGRec", "SIGRec")], {}
+    for name, values in {
+        "clean": {},
+        "noise": {"noisy_features": 1.0},
+        "edges": {"rewired_edges": 1.0},
+        "missing": {"dropped_modalities": 0.6},
+    }.items():
+        out = tmp_path / name
+        results[name] = compare(arms, "toy", [1], out, values={**setting.values, **values})
+    tested = [str(result["runs"][0]["test_result"]) for result in results.values()]
+    assert len(set(tested)) == len(tested)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_table(setting, capsys, monkeypatch):
+    monkeypatch.setattr(ablation, "VARIANTS", {"without infusion": {"collab_weight": 0.0}})
+    arguments = [f"--{key}={value}" for key, value in setting.values.items()]
+    arguments += ["--modalities=[text]", "--dataset=toy"]
+    assert run_command("ablate", "--seeds=1", *arguments) == 0
+    table = capsys.readouterr().out
+    assert "without infusion" in table and "SIGRec" in table
+    assert Path("ablation/toy/variants/report.html").is_file()
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (["--what=variant"], "Did you mean 'variants'?"),
+        (["--models=BM3"], "for robustness alone, not for variants"),
+        (["--what=robustness", "--models=BM33"], "Did you mean 'BM3'?"),
+        (["--seeds=0"], "seeds []"),
+        (["--result_file=r.json"], "[result_file]"),
+    ],
+)
+def test_wrong_arguments_are_told(arguments, says, setting, capsys):
+    small = [f"--{key}={value}" for key, value in setting.values.items()]
+    assert run_command("ablate", "--dataset=toy", *small, *arguments) == 2
+    assert says in capsys.readouterr().err

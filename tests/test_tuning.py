@@ -1,0 +1,498 @@
+"""Tuning: the space, the search, its budget, and what it leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from filelock import FileLock
+
+from recbole_sigrec import Config, processes, run
+from recbole_sigrec.cli import main, run_command
+from recbole_sigrec.config import YamlLoader, property_root
+from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
+from recbole_sigrec.registry import MODELS
+
+optuna = pytest.importorskip("optuna")
+search = pytest.importorskip("recbole_sigrec.tuning.search")
+space = pytest.importorskip("recbole_sigrec.tuning.space")
+study = pytest.importorskip("recbole_sigrec.tuning.study")
+
+TUNED = [*MODELS, "LightGCN", "BPR"]
+SPACE = {"learning_rate": [0.001, 0.01, 0.02], "weight_decay": [0.0, 0.1, 0.2, 0.3]}
+
+
+@pytest.fixture
+def space_file(tmp_path):
+    """``space_file(values)``: a yaml file with that search space."""
+
+    def write(values=SPACE, name="space.yaml"):
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump({"search_space": values}), "utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def values(planted, make_values):
+    """Config values of a search on the planted data, those that the search owns left out."""
+    values = make_values(planted.folder)
+    del values["checkpoint_dir"]
+    return values
+
+
+@pytest.fixture
+def tuned(values, space_file):
+    """``tuned(...)``: tune BPR on the planted data."""
+
+    def call(model="BPR", trials=3, out="out", params_file=None, dataset="planted", **overrides):
+        return search.tune(
+            model=model,
+            dataset=dataset,
+            trials=trials,
+            out=out,
+            values={**values, **overrides},
+            params_file=params_file or space_file(),
+        )
+
+    return call
+
+
+def height(params) -> float:
+    """A score with its only maximum, 1, at learning_rate .02 and weight_decay .2."""
+    wanted = {"learning_rate": 0.02, "weight_decay": 0.2}
+    return 1.0 - sum(abs(wanted[key] - value) for key, value in space.decode(params).items())
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """``stub(score)``: trials are not trained; ``score(trial)`` says how good they are."""
+
+    def use(score):
+        monkeypatch.setattr(search, "train", lambda trial, task, split: score(trial))
+
+    return use
+
+
+def tried(result) -> list[tuple]:
+    """The configurations of a result's trials, without those that were cut off."""
+    keys = list(result["values"])
+    return [tuple(t[k] for k in keys) for t in result["trials"] if t["state"] != "cut off"]
+
+
+# ---- the search ----------------------------------------------------------------------------------
+
+
+def test_finds_the_maximum_without_trying_anything_twice(tuned, stub):
+    stub(lambda trial: height(trial.params))
+    result = tuned(trials=99)
+    assert result["values"] == {"learning_rate": 0.02, "weight_decay": 0.2}
+    assert result["score"] == 1.0
+    assert len(tried(result)) == len(set(tried(result))) == 3 * 4  # then there is nothing left
+
+
+def test_the_default_comes_first_and_the_seed_decides_on_the_rest(tuned, stub):
+    stub(lambda trial: height(trial.params))
+    first = tuned(out="a", trials=5)
+    assert tried(first)[0] == (0.001, 0.0)  # RecBole's own
+    assert tried(tuned(out="b", trials=5)) == tried(first)
+    assert tried(tuned(out="c", trials=5, seed=5)) != tried(first)
+
+
+def test_a_default_that_is_not_in_the_space_is_tried_too(tuned, stub, space_file):
+    stub(lambda trial: height(trial.params))
+    file = space_file({"learning_rate": [0.01, 0.02]})
+    result = tuned(params_file=file, trials=9)
+    assert sorted(tried(result)) == [(0.001,), (0.01,), (0.02,)]
+
+
+def test_a_minimum_is_searched_where_the_metric_falls(tuned, stub):
+    stub(lambda trial: height(trial.params))
+    falling = {"metrics": ["Recall", "AveragePopularity"], "valid_metric": "AveragePopularity@20"}
+    result = tuned(trials=12, **falling)
+    assert result["values"] == {"learning_rate": 0.001, "weight_decay": 0.0}
+
+
+def test_given_keys_are_not_searched(tuned, stub):
+    stub(lambda trial: 0.5)
+    result = tuned(trials=9, learning_rate=0.5)
+    assert result["values"] == {"weight_decay": 0.0}
+    with pytest.raises(ConfigError, match="nothing is left to search: learning_rate, weight"):
+        tuned(out="other", learning_rate=0.5, weight_decay=0.5)
+
+
+def test_a_search_that_is_cut_off_goes_on(tuned, stub):
+    """As if it had not been, but for the trial that was running, which is run anew."""
+    stub(lambda trial: height(trial.params))
+    whole = tuned(out="whole", trials=7)
+
+    def cut_off(trial):
+        if trial.number == 4:
+            raise KeyboardInterrupt
+        return height(trial.params)
+
+    stub(cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(trials=7)
+    rows = list(csv.DictReader(open("out/trials.csv", encoding="utf-8")))
+    assert len(rows) == 4
+    stub(lambda trial: height(trial.params))
+    result = tuned(trials=7)
+    assert tried(result) == tried(whole)
+    assert [t["trial"] for t in result["trials"] if t["state"] == "cut off"] == [4]
+    assert len(result["trials"]) == 8
+    assert tuned(trials=7) == result  # nothing is left to do
+    assert tried(tuned(trials=8))[:7] == tried(whole)  # more may be asked for later
+
+
+def test_a_trial_is_pruned_by_the_median_but_not_in_the_first_epochs(tuned, stub):
+    ended = {}
+
+    def learn(trial):
+        good = trial.number < study.STARTUP_TRIALS
+        for epoch in range(study.WARMUP_EPOCHS - 2, study.WARMUP_EPOCHS + 3):
+            score = 0.5 if good else 0.1
+            trial.report(score, epoch)
+            ended[trial.number] = epoch
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return score
+
+    stub(learn)
+    result = tuned(trials=6)
+    assert [t["state"] for t in result["trials"]] == ["complete"] * 4 + ["pruned"] * 2
+    last = study.WARMUP_EPOCHS + 2
+    assert list(ended.values()) == [last] * 4 + [study.WARMUP_EPOCHS] * 2
+    assert result["trials"][5]["epochs"] == study.WARMUP_EPOCHS + 1
+    assert result["trials"][5]["recall@20"] == 0.1
+    assert "the best of 6 (2 pruned), with validation recall@20 0.5" in Path(
+        "out/best.yaml"
+    ).read_text("utf-8")
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(tuned, stub, capsys):
+    def fails(trial):
+        if space.decode(trial.params)["weight_decay"] == 0.0:
+            raise ValueError("Training loss is nan")
+        return height(trial.params)
+
+    stub(fails)
+    with pytest.raises(SIGRecError, match=r"no trial in \[out\] was completed; trial 0: Training"):
+        tuned(trials=1)
+    assert not Path("out/best.yaml").exists()
+    result = tuned(trials=12)
+    failed = [t for t in result["trials"] if t["state"] == "fail"]
+    assert len(failed) == 3 and {t["error"] for t in failed} == {"Training loss is nan"}
+    assert capsys.readouterr().out.count("Training loss is nan") == 3
+
+
+# ---- real trials ---------------------------------------------------------------------------------
+
+
+class Untouchable:
+    """A loader that must not be used."""
+
+    def __getattr__(self, name):
+        raise AssertionError(f"the test part was looked at: {name}")
+
+    __iter__ = __len__ = None
+
+
+def test_a_trial_is_the_run_that_its_file_gives(tuned, values, monkeypatch, capsys):
+    """Same validation result to the last digit; the test part unseen, no checkpoint written."""
+    Path("space.txt").write_text(
+        "learning_rate loguniform -5,-2\n\n# layers\nn_layers choice [1, 2]\n", "utf-8"
+    )
+    prepare = search.data_preparation
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            search, "data_preparation", lambda *args: (*prepare(*args)[:2], Untouchable())
+        )
+        result = tuned(model="LightGCN", params_file="space.txt", epochs=6)
+    assert result["command"] in capsys.readouterr().out
+    assert not list(Path().rglob("*.pth"))
+    assert {path.name for path in Path("out").iterdir()} == {
+        *("study.db", "trials.csv", "best.yaml", ".lock", ".turn.lock")
+    }
+    for trial in result["trials"]:
+        searched = {key: trial[key] for key in result["values"]}
+        again = run("LightGCN", "planted", None, {**values, "epochs": 6, **searched})
+        assert again["best_valid_result"]["recall@20"] == trial["recall@20"]
+        assert (again["best_epoch"], again["epochs"]) == (trial["best_epoch"], trial["epochs"])
+    text = Path("out/best.yaml").read_text("utf-8")
+    for words in ("LightGCN on planted", f"{result['score']:.6f}", "optuna", result["command"]):
+        assert words in text
+    assert yaml.load(text, YamlLoader) == result["values"]
+    config = Config("LightGCN", "planted", ["out/best.yaml"], values)
+    assert {key: config[key] for key in result["values"]} == result["values"]
+    words = result["command"].split()
+    assert words[:2] == ["recbole-sigrec", "run"]
+    assert main([*words[1:], "--result_file=r.json"]) == 0
+    ran = json.loads(Path("r.json").read_text("utf-8"))
+    assert ran["best_valid_result"]["recall@20"] == result["score"]
+
+
+fork = multiprocessing.get_context("fork")  # which needs no imports
+
+
+def _tune_in_child(given):
+    processes.multiprocessing.get_context = lambda method: fork
+    search.tune(**given)
+
+
+def test_killed_with_its_workers_it_goes_on(tuned, values, space_file):
+    """Two processes, SIGKILL; the workers end too, and what was finished is not run again."""
+    given = {"model": "BPR", "dataset": "planted", "trials": 5, "out": "out", "jobs": 2}
+    given |= {"params_file": space_file(), "values": {**values, "epochs": 8}}
+    child = fork.Process(target=_tune_in_child, args=(given,))
+    child.start()
+    table, deadline = Path("out/trials.csv"), time.monotonic() + 60
+    while not table.is_file() or table.read_text("utf-8").count("complete") < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = psutil.Process(child.pid).children(recursive=True)
+    child.kill()
+    child.join()
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    before = {}
+    for row in csv.DictReader(open("out/trials.csv", encoding="utf-8")):
+        if row["state"] == "complete":
+            before[row["trial"]] = row
+    assert len(before) >= 2
+    result = tuned(trials=5, epochs=8)
+    assert len(set(tried(result))) == len(tried(result)) == 5
+    cut_off = [t for t in result["trials"] if t["state"] == "cut off"]
+    assert len(cut_off) <= 2
+    after = {r["trial"]: r for r in csv.DictReader(open("out/trials.csv", encoding="utf-8"))}
+    assert {number: after[number] for number in before} == before
+
+
+# ---- the folder ----------------------------------------------------------------------------------
+
+
+def test_another_search_in_the_folder_is_refused(tuned, stub, space_file):
+    stub(lambda trial: height(trial.params))
+    tuned()
+    before = Path("out/study.db").read_bytes()
+    other = space_file({"weight_decay": [0.1]}, "other.yaml")
+    for overrides, says in [
+        ({"seed": 7}, r"another config: seed; \[seed\] was \[2020\], it is \[7\]"),
+        ({"model": "LightGCN"}, "another config: .*name another --out"),
+        ({"params_file": other}, "another search space: "),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            tuned(**overrides)
+    assert Path("out/study.db").read_bytes() == before
+    with FileLock("out/.lock"), pytest.raises(ConfigError, match="another command is at work"):
+        tuned()
+
+
+def test_files_that_are_not_a_search_are_kept(tuned, stub):
+    stub(lambda trial: height(trial.params))
+    Path("out").mkdir()
+    Path("out/best.yaml").write_text("mine", "utf-8")
+    with pytest.raises(ConfigError, match=r"best.yaml\] is there without a study.db"):
+        tuned()
+    Path("out/study.db").write_text("no data base at all, but long enough to look like one\n" * 9)
+    with pytest.raises(DataError, match="is no study of Optuna"):
+        tuned()
+    assert Path("out/best.yaml").read_text("utf-8") == "mine"
+
+
+def test_data_that_has_changed_is_noticed(tuned, stub, with_audio):
+    stub(lambda trial: height(trial.params))
+    given = {"dataset": "with_audio", "data_path": str(with_audio.parent), "trials": 1}
+    tuned(**given)
+    np.save(with_audio / "audio_feat.npy", np.load(with_audio / "audio_feat.npy") + 1)
+    with pytest.raises(ConfigError, match="another data set: fingerprint"):
+        tuned(**given)
+
+
+# ---- spaces --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", TUNED)
+def test_the_space_of_a_model_is_valid_and_holds_its_default(model, planted, make_config):
+    """Every value is one that the model takes, and no default had to be added."""
+    given, source = space.read_space(model)
+    checked, default = space.check_space(
+        given, source, lambda values: make_config(model, planted.folder, **values)
+    )
+    for key, values in given.items():
+        assert len(checked[key].choices) == len(values), f"{key}: the default is not in the list"
+    assert space.decode(default) == {key: make_config(model, planted.folder)[key] for key in given}
+
+
+def test_every_model_of_ours_has_a_space():
+    files = {path.stem for path in (property_root() / "model").glob("*.yaml")}
+    for model in files - {"Pop"}:
+        assert space.read_space(model)[0], model
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "BPR"])
+def test_a_space_alone_changes_no_default(model, planted, make_config, monkeypatch, tmp_path):
+    config = make_config(model, planted.folder).final_config_dict
+    root = tmp_path / "properties"
+    root.mkdir()
+    (root / "overall.yaml").write_bytes((property_root() / "overall.yaml").read_bytes())
+    monkeypatch.setattr("recbole_sigrec.config.property_root", lambda: root)
+    assert make_config(model, planted.folder).final_config_dict == config
+    assert "search_space" not in config
+
+
+def test_recboles_params_files_are_read():
+    text = (
+        "learning_rate loguniform -8,0\n"
+        "embedding_size choice [64, 96 , 128]\n"
+        "\n# a comment\n"
+        "train_batch_size choice [512,1024,2048]\n"
+        "mlp_hidden_size choice ['[64, 64]','[128]']\n"
+        "dropout uniform 0.1,0.3\n"
+        "n_layers quniform 1,4,1\n"
+        "alpha quniform 0,1,0.25\n"
+        "knn_k uniformint 5,20\n"
+    )
+    assert space.parse_params(text, "f") == {
+        "learning_rate": space.Interval(np.exp(-8), 1.0, log=True),
+        "embedding_size": [64, 96, 128],
+        "train_batch_size": [512, 1024, 2048],
+        "mlp_hidden_size": ["[64, 64]", "[128]"],
+        "dropout": space.Interval(0.1, 0.3),
+        "n_layers": [1, 2, 3, 4],
+        "alpha": [0.0, 0.25, 0.5, 0.75, 1.0],
+        "knn_k": space.Interval(5, 20, integer=True),
+    }
+
+
+@pytest.mark.parametrize(
+    "line, says",
+    [
+        ("learning_rate loguniform", "line 1, .*: write `key type values`"),
+        ("learning_rate loguniformm -8,0", "no type .loguniformm.. Did you mean 'loguniform'"),
+        ("learning_rate loguniform 0,-8", "expected 2 numbers, the lower limit first"),
+        ("learning_rate uniform 0,nan", "expected 2 numbers"),
+        ("learning_rate loguniform 0,1000", "is no loguniform"),
+        ("knn_k choice 5", "is no choice: expected a list"),
+        ("knn_k choice [__import__('os').getcwd()]", "is no choice"),
+        ("knn_k choice [5,", "is no choice"),
+        ("knn_k quniform 1,10,0", "is no quniform: expected a step"),
+        ("knn_k quniform 1,1e9,1", "makes 1 to 1000 values"),
+        ("knn_k uniformint 1,2.5", "expected integers"),
+        ("knn_k choice [5]\nknn_k choice [6]", "line 2, .*given twice"),
+    ],
+)
+def test_wrong_lines_of_a_params_file_are_told(line, says):
+    with pytest.raises(ConfigError, match=says):
+        space.parse_params(line, "f")
+
+
+@pytest.mark.parametrize(
+    "model, given, says",
+    [
+        ("SIGRec", {"colab_weight": [0.1]}, "Did you mean 'collab_weight'"),
+        ("BPR", {"n_layers": [1]}, "BPR has no such key"),
+        ("SIGRec", {"collab_weight": [0.1, 2]}, r"\[collab_weight\] = \[2\]: .*less than"),
+        ("SIGRec", {"fusion": ["sum"]}, "'mean', 'attention'"),
+        ("SIGRec", {"knn_k": ["many"]}, "integer"),
+        ("LightGCN", {"n_layers": ["two"]}, r"\[two\] is a text; the default \[2\] is a number"),
+        ("LightGCN", {"learning_rate": [0.1, -1]}, "greater than 0"),
+        ("SIGRec", {"knn_k": []}, "at least one value"),
+        ("SIGRec", {"knn_k": 5}, "at least one value"),
+        ("SIGRec", {}, "is empty"),
+        ("SIGRec", None, "is empty"),
+        ("SIGRec", {"seed": [1, 2]}, "all trials share"),
+        ("SIGRec", {"topk": [[5], [20]]}, "all trials share"),
+        ("SIGRec", {"modalities": [["image"]]}, "all trials share"),
+        ("SIGRec", {"knn_k": space.Interval(5.0, 9.5)}, "integer"),
+        ("SIGRec", {"fusion": space.Interval(0, 1)}, r"'mean', 'attention'|not a number"),
+        ("BPR", {"weight_decay": space.Interval(1e-6, 1, log=True)}, "has no logarithm"),
+    ],
+)
+def test_a_wrong_space_is_told(model, given, says, planted, make_config):
+    def config_of(values):
+        return make_config(model, planted.folder, **values)
+
+    with pytest.raises(ConfigError, match=says) as error:
+        space.check_space(given, "mine.yaml", config_of)
+    assert "mine.yaml" in str(error.value)
+
+
+def test_intervals_are_widened_to_the_default(planted, make_config):
+    def config_of(values):
+        return make_config("SIGRec", planted.folder, **values)
+
+    given = {
+        "learning_rate": space.Interval(0.01, 0.1, log=True),
+        "knn_k": space.Interval(2, 5, integer=True),
+    }
+    checked, default = space.check_space(given, "f", config_of)
+    assert checked["learning_rate"] == optuna.distributions.FloatDistribution(0.001, 0.1, log=True)
+    assert checked["knn_k"] == optuna.distributions.IntDistribution(2, 10)
+    assert default == {"learning_rate": 0.001, "knn_k": 10}
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_models_are_tuned_with_the_same_budget(values, stub, capsys):
+    stub(lambda trial: 0.5)
+    arguments = [f"--{key}={value}" for key, value in values.items()]
+    command = ("--models=BPR,LightGCN", "--dataset=planted", "--trials=2", "--out=both")
+    assert run_command("tune", *command, *arguments) == 0
+    for model in ("BPR", "LightGCN"):
+        assert len(Path(f"both/{model}/trials.csv").read_text("utf-8").splitlines()) == 1 + 2
+    assert capsys.readouterr().out.count("best: ") == 2
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        ([], "one of the arguments --model/-m --models is required"),
+        (["--model=BPR", "--models=BPR"], "not allowed with"),
+        (["--model=ItemKNN"], "ItemKNN] has no search space of its own"),
+        (["--model=ItemKNN"], "--params_file"),
+        (["--model=BPR", "--params_file=none.yaml"], "[none.yaml] does not exist"),
+        (["--model=BPR", "--trials=0"], "trials = 0"),
+        (["--model=BPR", "--jobs=0"], "jobs = 0"),
+        (["--model=BPR", "--eval_step=0"], "[eval_step] = [0]"),
+        (["--model=BPR", "--result_file=r.json"], "[result_file] = [r.json]"),
+        (["--model=BPR", "--learning_rat=1"], "Did you mean 'learning_rate'"),
+        (["--model=BPR", "--dataset=plantd"], "Did you mean 'planted'"),
+    ],
+)
+def test_wrong_arguments_are_told(arguments, says, values, capsys):
+    given = {argument.partition("=")[0] for argument in arguments}
+    rest = [f"--{k}={v}" for k, v in {**values, "dataset": "planted"}.items()]
+    rest = [argument for argument in rest if argument.partition("=")[0] not in given]
+    assert run_command("tune", *arguments, *rest) == 2
+    assert says in capsys.readouterr().err
+    assert not Path("tuning").exists() or not list(Path("tuning").rglob("best.yaml"))
+
+
+def test_params_file_holds_a_space_alone(tmp_path):
+    file = tmp_path / "more.yaml"
+    for text in ("search_space: {knn_k: [1]}\nepochs: 3\n", "knn_k: [1]\n", "- 1\n", ""):
+        file.write_text(text, "utf-8")
+        with pytest.raises(ConfigError, match="must hold `search_space: "):
+            space.read_space("SIGRec", file)
+    file.write_bytes(b"search_space: \xe9")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        space.read_space("SIGRec", file)
+
+
+def test_without_optuna_the_extra_is_named(monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith("recbole_sigrec.tuning")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert run_command("tune", "--model=BPR") == 2
+    assert 'pip install "recbole_sigrec[tune]"' in capsys.readouterr().err
