@@ -40,7 +40,7 @@ def setting_with(setting: Setting, **values) -> Setting:
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What ``ablate`` has compared, without training: (arms, folder, values); all score by label."""
+    """What ``ablate`` has compared, without training: (arms, folder, values); scored by label."""
     made = []
 
     def compare(arms, dataset, seeds, out, config_files, values, jobs):
