@@ -14,7 +14,12 @@ from helpers_data import load, run_on, write_mmrec
 from recbole_sigrec.data import imputation
 from recbole_sigrec.data.imputation import impute_from_neighbours
 
-CONFIG = {"knn_search": "exact", "graph_memory_mb": 1, "graph_cache_dir": None, "rewired_edges": 0.0}
+CONFIG = {
+    "knn_search": "exact",
+    "graph_memory_mb": 1,
+    "graph_cache_dir": None,
+    "rewired_edges": 0.0,
+}
 
 
 class Values(dict):
