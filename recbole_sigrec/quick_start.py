@@ -194,7 +194,7 @@ def fit_and_test(trainer, loaders, saved: bool, started: float) -> dict[str, Any
         "seconds_per_epoch": _median(trainer.epoch_seconds),
         "seconds_per_evaluation": _median(trainer.evaluation_seconds),
         "seconds_setup": round(seconds_setup, 3),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_rss_mb": round(peak_rss_mb(), 1),
         "n_parameters": sum(p.numel() for p in net.parameters() if p.requires_grad),
         "processes": distributed.place().world_size,
         "checkpoint": trainer.saved_model_file if saved else None,
@@ -363,7 +363,10 @@ def write_text(text: str, path: str | Path) -> None:
     """Write a file under another name first, then rename it: never a half file."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    part.write_text(text, encoding="utf-8")
+    with open(part, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)
 
 
@@ -387,6 +390,15 @@ def result_table(result: dict[str, Any]) -> str:
     table.add_rows(rows)
     title = f"{result['model']} on {result['dataset']}, best epoch {result['best_epoch']}"
     return f"{title}\n{table.draw()}"
+
+
+def peak_rss_mb() -> float:
+    """The peak of this process's resident memory in MiB; on Linux not that of its parent's."""
+    try:
+        status = Path("/proc/self/status").read_text("ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def versions() -> dict[str, str]:

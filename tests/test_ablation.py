@@ -78,9 +78,18 @@ def test_every_mechanism_is_switched_off_once(setting):
 
 
 def test_what_the_config_gives_already_is_left_out(setting):
-    values = {**setting.values, "cl_weight": 0, "modalities": ["text"]}
-    labels = {arm.label for arm in variants(Setting("toy", (), values))}
-    assert labels == {"SIGRec", *VARIANTS} - {"without contrastive loss"}
+    off = {
+        ("cl_weight", 0): ["without contrastive loss", "fixed", "without perturbation"],
+        ("semantic_graphs", False): ["without semantic graphs", "without infusion"],
+        ("perturbation", "none"): ["fixed", "without perturbation"],
+        ("collab_weight", 0): ["without infusion"],
+    }
+    for (key, value), gone in off.items():
+        values = {**setting.values, "modalities": ["text"], key: value}
+        labels = {arm.label for arm in variants(Setting("toy", (), values))}
+        assert labels == {"SIGRec", *VARIANTS} - {
+            label for label in VARIANTS if label.startswith(tuple(gone))
+        }
 
 
 def test_an_arm_of_some_modalities_has_them_alone(setting):
@@ -135,6 +144,14 @@ def test_curves_go_through_the_model_as_it_is(setting, calls):
 # ---- robustness ----------------------------------------------------------------------------------
 
 
+def test_curves_of_something_else_are_kept(setting, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/curves.csv").write_text("mine", "utf-8")
+    with pytest.raises(DataError, match="curves.csv.*name another folder"):
+        ablate("robustness", "toy", (1,), tmp_path / "out", values=setting.values)
+    assert (tmp_path / "out/curves.csv").read_text("utf-8") == "mine"
+
+
 def test_each_corruption_and_share_is_a_comparison(setting, calls):
     table = ablate("robustness", "toy", (1,), "out", ["BM3"], values=setting.values)
     corrupted = [
@@ -187,6 +204,7 @@ def test_the_command_prints_the_table(setting, capsys, monkeypatch):
         (["--what=variant"], "Did you mean 'variants'?"),
         (["--models=BM3"], "for robustness alone, not for variants"),
         (["--what=robustness", "--models=BM33"], "Did you mean 'BM3'?"),
+        (["--what=robustness", "--noisy_features=0.2"], "robustness sets it itself"),
         (["--seeds=0"], "seeds []"),
         (["--result_file=r.json"], "[result_file]"),
     ],

@@ -240,10 +240,27 @@ def test_another_comparison_in_the_folder_is_refused(finished, planted, tmp_path
 
 def test_the_folder_of_something_else_is_refused(toy, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/results.csv").write_text("mine", "utf-8")
-    with pytest.raises(DataError, match=r"results.csv.*name another folder"):
-        compare(ARMS, "toy", [1], tmp_path / "out", values=toy)
-    assert (tmp_path / "out/results.csv").read_text("utf-8") == "mine"
+    for name in ("results.csv", "curves.html"):
+        (tmp_path / "out" / name).write_text("mine", "utf-8")
+        with pytest.raises(DataError, match=f"{name}.*name another folder"):
+            compare(ARMS, "toy", [1], tmp_path / "out", values=toy)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+        assert (tmp_path / "out" / name).read_text("utf-8") == "mine"
+        (tmp_path / "out" / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"metrics": ["MRR"], "valid_metric": "MRR@20"}, r"\[metrics\].*rests on Recall and NDCG"),
+        ({"eval_step": 0}, r"\[eval_step\] = \[0\]"),
+        ({"epochs": 0}, r"\[epochs\] = \[0\]"),
+    ],
+)
+def test_what_a_comparison_rests_on_is_asked_for(toy, tmp_path, values, message):
+    with pytest.raises(ConfigError, match=message):
+        compare(ARMS, "toy", [1], tmp_path / "out", values={**toy, **values})
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_at_work_in_a_folder_are_refused(toy, tmp_path):

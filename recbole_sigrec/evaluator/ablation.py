@@ -8,7 +8,12 @@ from typing import Any
 
 from recbole_sigrec.errors import ConfigError, did_you_mean
 from recbole_sigrec.evaluator.arms import Arm, Setting, arm_configs
-from recbole_sigrec.evaluator.comparison import compare, need_libraries
+from recbole_sigrec.evaluator.comparison import (
+    RECORD,
+    compare,
+    need_libraries,
+    refuse_foreign,
+)
 from recbole_sigrec.evaluator.split import Split
 from recbole_sigrec.quick_start import quiet
 
@@ -24,6 +29,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without fused alignment": {"fuse_weight": 0.0},
 }
 """The model with one mechanism off: label → the keys that do it."""
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "without infusion": ("semantic_graphs",),
+    "fixed perturbation": ("cl_weight", "perturbation"),
+    "without perturbation": ("cl_weight",),
+}
+"""Variants that change nothing, or switch something on, where one of these keys is off."""
 
 GRIDS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
     "α, collaborative share": (("collab_weight",), (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)),
@@ -92,6 +104,13 @@ def ablate(
         return compare(arms, dataset, seeds, out, config_files, given, jobs)
 
     if what == "robustness":
+        given = [key for key in CORRUPTIONS if config[key]]
+        if given:
+            raise ConfigError(
+                f"config key [{given[0]}] = [{config[given[0]]}]: robustness sets it itself, "
+                f"beginning with the content as it is; remove the key"
+            )
+        refuse_foreign(folder, (f"clean/{RECORD}",))
         return _robustness([MODEL, *models], folder, compared)
     if what == "sensitivity":
         return _sensitivity(setting, folder, compared)
@@ -106,9 +125,15 @@ def variants(setting: Setting) -> list[Arm]:
     Left out is what the setting gives already.
     """
     whole = Arm(MODEL, MODEL)
-    names = list(Split.load(setting.config(whole)).dataset.modality_features)
+    config = setting.config(whole)
+    names = list(Split.load(config).dataset.modality_features)
+    changes = {
+        label: change
+        for label, change in VARIANTS.items()
+        if all(config[key] not in (0, "none") for key in NEEDS.get(label, ()))
+    }
     alone = {f"{name} alone": {"modalities": [name]} for name in names if len(names) > 1}
-    return _distinct(setting, whole, {**VARIANTS, **alone})
+    return _distinct(setting, whole, {**changes, **alone})
 
 
 def _distinct(setting: Setting, whole: Arm, changes: Mapping[str, Mapping[str, Any]]) -> list[Arm]:

@@ -93,6 +93,17 @@ def arm_configs(arms: Sequence[Arm], setting: Setting) -> dict[str, dict[str, An
                 f"config key [eval_args] = [{config['eval_args']}]: a comparison ranks all items; "
                 f"set mode: full"
             )
+        if not {"recall", "ndcg"} <= {metric.lower() for metric in config["metrics"]}:
+            raise ConfigError(
+                f"config key [metrics] = [{config['metrics']}]: a comparison rests on Recall and "
+                f"NDCG; name both, beside any other"
+            )
+        for key in ("eval_step", "epochs"):
+            if not config[key]:
+                raise ConfigError(
+                    f"config key [{key}] = [0]: a comparison tests the epoch with the best "
+                    f"validation; give at least 1"
+                )
         configs[arm.label] = settled_values(config)
         shared = {key: checkpoint.jsonable(config[key]) for key in SHARED_KEYS}
         if arm is arms[0]:

@@ -30,6 +30,7 @@ from recbole_sigrec.quick_start import check_outputs, quiet, write_json
 RECORD = "comparison.json"  # in a comparison's folder: what it compares
 
 RESULTS = ("results.json", "results.csv", "report.html")
+CURVES = ("curves.csv", "curves.html")  # what an ablation adds
 
 
 def compare(
@@ -80,6 +81,7 @@ def compare(
     configs = arm_configs(arms, setting)
     out = Path(out or f"comparison/{configs[arms[0].label]['dataset']}")
     base = setting.config(arms[0], checkpoint_dir=str(out / "runs"))
+    refuse_foreign(out, (RECORD,))
     check_outputs(base)
     with alone_in(out):
         split = Split.load(base)
@@ -97,6 +99,21 @@ def compare(
         results.write_csv(table, as_csv)
         report.write(table, {run.key: run.read()["history"] for run in runs}, as_page)
     return table
+
+
+def refuse_foreign(out: Path, records: Sequence[str]) -> None:
+    """See that a folder with files of our names has a record of ours; nothing is written.
+
+    Raises:
+        DataError: it has none, so that the files are somebody else's.
+    """
+    names = (*RESULTS, *CURVES, "runs/*.json")
+    foreign = [name for name in names if any(out.glob(name))]
+    if foreign and not any((out / name).is_file() for name in records):
+        raise DataError(
+            f"[{out}] holds {some(foreign)} and no {records[0]}, so that these files are no "
+            f"comparison's; name another folder"
+        )
 
 
 def need_libraries() -> None:
@@ -131,12 +148,6 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     }
     path = out / RECORD
     if not path.is_file():
-        foreign = [name for name in (*RESULTS, "runs/*.json") if any(out.glob(name))]
-        if foreign:
-            raise DataError(
-                f"[{out}] holds {some(foreign)} and no {RECORD}, so that these files are no "
-                f"comparison's; name another folder"
-            )
         write_json(record, path)
         return record
     try:

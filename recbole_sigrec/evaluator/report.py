@@ -187,7 +187,7 @@ def _curves(results, histories, metric: str) -> go.Figure:
             mode="lines" if len(history) > 1 else "markers",
             line={"color": colour, "dash": dash, "width": 1.5},
             marker={"color": colour, "symbol": symbol, "size": 9},
-            name=label,
+            name=html.escape(label),
             legendgroup=label,
             showlegend=label not in named,
             hovertemplate=f"{html.escape(label)}, seed {seed}<br>epoch %{{x}}: %{{y:.4f}}"
@@ -290,7 +290,8 @@ def _protocol(results: dict[str, Any]) -> str:
         f"Seeds {', '.join(map(str, seeds))}: they decide on initialisation, sampling and noise.",
         f"Each user's metrics are RecBole's: {', '.join(protocol['metrics'])} at "
         f"{', '.join(map(str, protocol['topk']))}; means are over the users with a test pair.",
-        "Each arm has its model's properties as tuned for this data set; results.json has the hash "
+        "Each arm has its model's properties, and those for this data set where there are any; "
+        "results.json has the hash "
         "of each run's config, the files in runs/ the config itself.",
         "Versions: " + "; ".join(_versions(runs)) + ".",
     ]

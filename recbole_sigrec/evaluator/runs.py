@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -154,4 +155,6 @@ def _write_npz(path: Path, **arrays: np.ndarray) -> None:
     part = path.with_name(f".{path.name}.tmp")
     with open(part, "wb") as file:
         np.savez_compressed(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)
