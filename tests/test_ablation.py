@@ -147,7 +147,7 @@ def test_curves_go_through_the_model_as_it_is(setting, calls):
 def test_curves_of_something_else_are_kept(setting, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/curves.csv").write_text("mine", "utf-8")
-    with pytest.raises(DataError, match="curves.csv.*name another folder"):
+    with pytest.raises(DataError, match=r"curves\.csv.*name another folder"):
         ablate("robustness", "toy", (1,), tmp_path / "out", values=setting.values)
     assert (tmp_path / "out/curves.csv").read_text("utf-8") == "mine"
 
