@@ -452,7 +452,9 @@ def test_a_pair_in_two_parts_and_rows_that_do_not_fit(tmp_path, refused):
     arguments = ("--format=lattice", "--name=made", "--out=out")
     for name, items in (("train", [0, 1]), ("val", [2]), ("test", [1])):
         (tmp_path / f"{name}.json").write_text(json.dumps({"7": items}))
-    refused(tmp_path, *arguments, says=["(7, 1)", "two parts"])
+    refused(tmp_path, *arguments, says=["(7, 1)", "two parts", "--split random"])
+    made = import_dataset(tmp_path, "anew", "lattice", "out", split="random")
+    assert made["split"] == {"train": 1, "valid": 1, "test": 1}
     np.save(tmp_path / "image_feat.npy", np.ones((5, 2)))
     refused(tmp_path, *arguments, says=["image_feat.npy has 5 rows", "0 … 2"])
 
