@@ -430,7 +430,9 @@ def test_old_names_of_modules_are_known(tmp_path):
 @pytest.mark.parametrize(
     "content, says",
     [
-        ("{", "not JSON"),
+        ("{", "cannot be read as JSON"),
+        ('{"7": [0], "8": [0], "7": [1]}', "key(s) 7 more than once"),
+        ('{"7": [0], "07": [1]}', "user [07]"),
         ("[]", "holds a list"),
         ('{"0": 1}', "user [0]"),
         ('{"0": [1.5]}', "user [0]"),
