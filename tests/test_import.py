@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from recbole_sigrec.cli import run_command
 from recbole_sigrec.data.importers import import_dataset
 from recbole_sigrec.data.importers.sparse_pickle import read_matrix
-from recbole_sigrec.data.importers.table import Columns
+from recbole_sigrec.data.importers.table import Columns, read_table
 from recbole_sigrec.errors import DataError
 
 IDS = st.text(
@@ -201,6 +201,20 @@ def test_integers_of_parquet_and_json_are_ids(tmp_path):
         frame = pd.read_csv(tmp_path / suffix / f"{suffix}.inter", sep="\t", dtype=str)
         got = set(zip(frame["userID"], frame["itemID"]))
         assert got == {(str(row["u"]), str(row["i"])) for row in rows}
+
+
+def test_categories_of_parquet_are_ids(tmp_path):
+    pytest.importorskip("pyarrow")
+    rows = {"u": [7, 7, 7, 8], "i": ["a", "b", "a", "007"]}
+    frame = pd.DataFrame(rows, dtype="category")
+    frame.to_parquet(tmp_path / "t.parquet")
+    made = read_table(tmp_path / "t.parquet", Columns("u", "i")).pairs
+    assert (made.user_tokens, made.item_tokens) == (["7", "8"], ["a", "b", "007"])
+    assert (made.users.tolist(), made.items.tolist()) == ([0, 0, 0, 1], [0, 1, 0, 2])
+    frame.loc[1, "i"] = None
+    frame.to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"\[i\] is \[''\] in row 2 "):
+        read_table(tmp_path / "t.parquet", Columns("u", "i"))
 
 
 # ---- the command, the manifest -------------------------------------------------------------------

@@ -181,6 +181,8 @@ def _parquet_frames(path: Path, names: list[str]) -> Iterator[pd.DataFrame]:
                 columns = {}
                 for name in names:
                     column = batch.column(name)
+                    if arrow.types.is_dictionary(column.type):  # pandas' categories
+                        column = column.dictionary_decode()
                     if arrow.types.is_integer(column.type):  # with a null, pandas makes it float
                         column = column.cast(arrow.string())
                     columns[name] = column.to_pandas().fillna("")
