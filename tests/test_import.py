@@ -553,6 +553,11 @@ def test_a_table_larger_than_a_batch(tmp_path, monkeypatch):
         import_dataset(tmp_path / f"t.{suffix}", suffix, "table", "out", Columns("u", "i"))
         frame = pd.read_csv(f"out/{suffix}/{suffix}.inter", sep="\t", dtype=str)
         assert list(zip(frame["userID"], frame["itemID"])) == [(r["u"], r["i"]) for r in rows]
+    for n, row in enumerate(rows):
+        row["t"] = str(n) if n < 70 else "2014-07-23"  # each batch of one kind
+    write_table(tmp_path / "bad.csv", rows)
+    with pytest.raises(DataError, match=r"\[t\] is \['2014-07-23'\] in row 71 "):
+        read_table(tmp_path / "bad.csv", Columns("u", "i", timestamp="t"))
     rows[40]["u"] = ""
     write_table(tmp_path / "bad.csv", rows)
     with pytest.raises(DataError, match=r"row 41 "):

@@ -81,18 +81,23 @@ def read_table(path: str | Path, columns: Columns, separator: str | None = None)
     if not path.is_file():
         raise DataError(f"{path} does not exist; name the table of interactions")
     builder, skipped, row, low = PairsBuilder(), Skipped(path), 1, 0
+    times, are_dates = None, None
     for frame in _frames(path, columns.names(), skipped, separator):
         frame.index = range(row, row + len(frame))
         row += len(frame)
         _check_ids(path, frame, columns)
+        if columns.timestamp is not None:
+            if are_dates is None:  # one kind in the whole file
+                are_dates = not np.isfinite(_numbers(frame[columns.timestamp])).any()
+            times = _times(path, frame[columns.timestamp], are_dates)
         if columns.rating is not None:
             keep = _rated(path, frame, columns)
             low += int((~keep).sum())
-            frame = frame[keep]
+            frame, times = frame[keep], None if times is None else times[keep]
         builder.add(
             frame[columns.user].tolist(),
             frame[columns.item].tolist(),
-            None if columns.timestamp is None else _times(path, frame, columns.timestamp),
+            times,
             None if columns.split is None else _labels(path, frame, columns.split),
         )
     if low:
@@ -218,7 +223,7 @@ def _check_ids(path: Path, frame: pd.DataFrame, columns: Columns) -> None:
 
 def _rated(path: Path, frame: pd.DataFrame, columns: Columns) -> np.ndarray:
     """Which rows' ratings reach ``min_rating``."""
-    ratings = pd.to_numeric(frame[columns.rating], errors="coerce").to_numpy(np.float64)
+    ratings = _numbers(frame[columns.rating])
     low, high = columns.rating_range or (-math.inf, math.inf)
     bad = ~np.isfinite(ratings) | (ratings < low) | (ratings > high)
     must = "it must be a number"
@@ -228,11 +233,15 @@ def _rated(path: Path, frame: pd.DataFrame, columns: Columns) -> np.ndarray:
     return ratings >= (-math.inf if columns.min_rating is None else columns.min_rating)
 
 
-def _times(path: Path, frame: pd.DataFrame, name: str) -> np.ndarray:
+def _numbers(values: pd.Series) -> np.ndarray:
+    """The values as float64, NaN where one is no number."""
+    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
+
+
+def _times(path: Path, values: pd.Series, are_dates: bool) -> np.ndarray:
     """Numbers as they are, ISO 8601 times as seconds since 1970."""
-    values = frame[name]
-    times = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(times).any():
+    times = _numbers(values)
+    if are_dates:
         dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
         times = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
     must = "it must be a number or a time as 2014-07-23T10:00:00, in all rows alike"
