@@ -81,23 +81,21 @@ def read_table(path: str | Path, columns: Columns, separator: str | None = None)
     if not path.is_file():
         raise DataError(f"{path} does not exist; name the table of interactions")
     builder, skipped, row, low = PairsBuilder(), Skipped(path), 1, 0
-    times, are_dates = None, None
+    are_dates = None
     for frame in _frames(path, columns.names(), skipped, separator):
         frame.index = range(row, row + len(frame))
         row += len(frame)
         _check_ids(path, frame, columns)
-        if columns.timestamp is not None:
-            if are_dates is None:  # one kind in the whole file
-                are_dates = not np.isfinite(_numbers(frame[columns.timestamp])).any()
-            times = _times(path, frame[columns.timestamp], are_dates)
+        if columns.timestamp is not None and are_dates is None:  # one kind in the whole file
+            are_dates = not np.isfinite(_numbers(frame[columns.timestamp])).any()
         if columns.rating is not None:
             keep = _rated(path, frame, columns)
             low += int((~keep).sum())
-            frame, times = frame[keep], None if times is None else times[keep]
+            frame = frame[keep]
         builder.add(
             frame[columns.user].tolist(),
             frame[columns.item].tolist(),
-            times,
+            None if are_dates is None else _times(path, frame[columns.timestamp], are_dates),
             None if columns.split is None else _labels(path, frame, columns.split),
         )
     if low:
