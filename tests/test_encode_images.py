@@ -85,7 +85,7 @@ def test_images_become_upright_rgb(tmp_path):
 class Colours(torch.nn.Module):
     """A vision model: the mean of each colour."""
 
-    num_features = 3
+    num_features = 7  # which need not be the width of the output: some networks have a neck
 
     def __init__(self):
         super().__init__()

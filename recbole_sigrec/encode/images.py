@@ -94,6 +94,8 @@ def load_vision_model(name: str, weights: Path | None = None):
 @torch.inference_mode()
 def encode_files(network, transform, paths: list[Path | None]) -> tuple[np.ndarray, Counter]:
     """Features of image files: float32 [n, d], zero where missing; and why, how many."""
+    from PIL import Image
+
     rows, tensors, missing = [], [], Counter()
     for row, path in enumerate(paths):
         image, reason = read_image(path)
@@ -102,10 +104,12 @@ def encode_files(network, transform, paths: list[Path | None]) -> tuple[np.ndarr
         else:
             rows.append(row)
             tensors.append(transform(image))
-    features = np.zeros((len(paths), network.num_features), dtype=np.float32)
-    if rows:
-        device = next(network.parameters()).device
-        features[rows] = network(torch.stack(tensors).to(device)).float().cpu().numpy()
+    if not tensors:  # a black image, for the width of what the network gives
+        tensors = [transform(Image.new("RGB", (64, 64)))]
+    device = next(network.parameters()).device
+    found = network(torch.stack(tensors).to(device)).float().cpu().numpy()
+    features = np.zeros((len(paths), found.shape[1]), dtype=np.float32)
+    features[rows] = found[: len(rows)]
     return features, missing
 
 
