@@ -176,6 +176,15 @@ def test_rows_and_ids(table, out):
     assert is_whole(out)
 
 
+def test_it_is_told_where_all_are_missing(table, out, tmp_path, caplog):
+    encode_rows(table, lengths, 8, out, "lengths")
+    assert "missing" not in caplog.text
+    path = write_table(tmp_path / "e.csv", [("1", "", ""), ("2", "", "")])
+    empty = ItemTable(path, "item", ["title"])
+    encode_rows(empty, lengths, 1, out.with_name("e_feat.npy"), "lengths")
+    assert "e_feat.npy: all 2 items are missing" in caplog.text
+
+
 class Killed(BaseException):
     pass
 

@@ -28,6 +28,7 @@ from recbole_sigrec.cli import run_command
 from recbole_sigrec.data.importers import import_dataset
 from recbole_sigrec.data.importers.sparse_pickle import read_matrix
 from recbole_sigrec.data.importers.table import Columns, read_table
+from recbole_sigrec.data.writer import write_features
 from recbole_sigrec.errors import DataError
 
 IDS = st.text(
@@ -305,6 +306,15 @@ def test_rows_of_missing_and_unknown_items_are_counted(ratings, tmp_path, caplog
     dataset = load(Path("out/made").absolute())
     mask = dict(zip(dataset.field2id_token["item_id"], dataset.modality_mask["image"].tolist()))
     assert {token for token, has in mask.items() if has} == {"i0", "i2", "i4", "i5"}
+
+
+@pytest.mark.parametrize("value", [0, np.inf])
+def test_rows_that_are_all_zero_are_not_a_matter_of_ids(tmp_path, value):
+    rows = np.full((3, 2), value)
+    with pytest.raises(DataError, match="all items of the data set are zero, or not finite"):
+        write_features(tmp_path, "image", ["a", "b"], [(["b", "a", "c"], rows)])
+    with pytest.raises(DataError, match=r"Rows are of items x; .* Mend the ids"):
+        write_features(tmp_path, "image", ["a", "b"], [(["x"], np.ones((1, 2)))])
 
 
 # ---- bad input -----------------------------------------------------------------------------------
