@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from functools import partial
 from itertools import chain
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def read_image(path: Path | None):
     """
     from PIL import Image, ImageOps
 
-    if path is None or not path.is_file():
+    if path is None or not isfile(path):  # Path.is_file raises for a name that is too long
         return None, "no file"
     too_large = None, f"over {MOST_PIXELS:,} pixels"
     try:

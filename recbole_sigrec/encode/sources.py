@@ -10,6 +10,7 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def file_stamps(paths) -> str:
     key = hashlib.blake2b(digest_size=16)
     for path in paths:
         about = [str(path)]
-        if path is not None and path.is_file():
+        if path is not None and isfile(path):  # Path.is_file raises for a name that is too long
             status = path.stat()
             about += [status.st_size, status.st_mtime_ns]
         key.update(repr(about).encode())
