@@ -4,7 +4,8 @@ python benchmarks/import_memory.py          all cases; each runs in a process of
 python benchmarks/import_memory.py CASE N   one: its peak in MiB
 
 The cases: ``table`` grows in interactions of the same users and items, ``features`` in the rows of
-a feature file, ``amazon`` in the records of all three raw files. Linux only.
+a feature file, ``amazon`` in the records of all three raw files; ``electronics`` is Amazon's
+largest, with 27 reviews of an item. Linux only.
 """
 
 import gzip
@@ -17,7 +18,12 @@ from pathlib import Path
 import numpy as np
 from peak_memory import resident
 
-SIZES = {"table": (200_000, 2_000_000), "features": (6_000, 60_000), "amazon": (1_000, 10_000)}
+SIZES = {
+    "table": (200_000, 2_000_000),
+    "features": (6_000, 60_000),
+    "amazon": (1_000, 10_000),
+    "electronics": (63_001,),
+}
 WIDTH = 1024
 
 
@@ -54,14 +60,19 @@ def features(folder: Path, n: int):
     return lambda: import_dataset(path, "made", "table", folder, Columns("user", "item"), given)
 
 
-def amazon(folder: Path, n: int):
-    """Raw files of n items: 10 reviews and 16 KB of image features each."""
+def electronics(folder: Path, n: int):
+    """As many reviews of an item as Electronics has: 1.7 million of 63,001."""
+    return amazon(folder, n, reviews=27)
+
+
+def amazon(folder: Path, n: int, reviews: int = 10):
+    """Raw files of n items: so many reviews and 16 KB of image features each."""
     from recbole_sigrec.data.prepare import prepare
 
     rng = np.random.default_rng(0)
     asins = [f"B{i:09d}" for i in range(n)]
     with gzip.open(folder / "reviews_Baby_5.json.gz", "wt", compresslevel=1) as file:
-        for i in range(10 * n):
+        for i in range(reviews * n):
             review = {"reviewerID": f"A{rng.integers(0, n)}", "asin": asins[i % n], "overall": 5.0}
             file.write(json.dumps({**review, "reviewText": "x" * 500}) + "\n")
     with gzip.open(folder / "meta_Baby.json.gz", "wt", compresslevel=1) as file:
@@ -81,7 +92,8 @@ def peak(case: str, n: int) -> float:
     import recbole_sigrec.data.prepare  # noqa: F401
 
     with tempfile.TemporaryDirectory() as folder:
-        step = {"table": table, "features": features, "amazon": amazon}[case](Path(folder), n)
+        cases = {f.__name__: f for f in (table, features, amazon, electronics)}
+        step = cases[case](Path(folder), n)
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
             file.write("5")  # VmHWM starts again from what is resident now
         before = resident("VmRSS")

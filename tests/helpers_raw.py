@@ -45,7 +45,7 @@ def write_amazon(folder: Path, category: str, n_reviews: int, seed: int = 0) -> 
     _write_lines(folder / f"reviews_{category}_5.json.gz", _mixed(rng, lines, broken))
 
     meta = []
-    others = [f"C{n:09d}" for n in range(4 * n_items)]  # which nobody reviewed
+    others = [f"C{n:09d}" for n in range(5 * n_items)]  # which nobody reviewed
     for n, item in enumerate(items + others):
         record = {"asin": item, "title": f"Title {n} it's “ {n % 7}", "price": 1.5, "related": {}}
         record["categories"] = [["Baby", f"Kind {n % 5}"], ['Toys & "Games"']]
@@ -60,6 +60,7 @@ def write_amazon(folder: Path, category: str, n_reviews: int, seed: int = 0) -> 
             meta.append(repr(record) if n % 5 else json.dumps(record))
     meta.append(repr({"asin": items[0], "title": "the second of an item"}))
     broken = ["{'asin': __import__('pathlib').Path('owned').touch()}", "[1, 2]", "{'title': ''}"]
+    broken.append("{['a']: 1}")
     _write_lines(folder / f"meta_{category}.json.gz", _mixed(rng, meta, broken))
 
     images = [(item, rng.normal(size=WIDTH).astype("<f4")) for n, item in enumerate(items) if n % 7]
@@ -129,7 +130,7 @@ def plain_texts(folder: Path, category: str) -> dict[str, str]:
             except ValueError:
                 try:
                     record = ast.literal_eval(line)
-                except ValueError:
+                except (ValueError, TypeError):
                     continue
             if not isinstance(record, dict) or "asin" not in record:
                 continue

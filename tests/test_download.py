@@ -18,16 +18,22 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/file and /cut know ranges (/cut ends early once), /whole does not, /page is a web page."""
+    """/file and /cut know ranges (/cut ends early once), /whole does not, /page is a web page.
+
+    /mute refuses ranges without a size, /open tells no size, /chunks breaks off between chunks.
+    """
 
     def do_GET(self):
         self.server.asked.append(self.headers.get("Range"))
         name = self.path.strip("/")
-        if name not in ("file", "cut", "whole", "page"):
+        if name not in ("file", "cut", "whole", "page", "mute", "open", "chunks"):
             return self.send_error(404, "gone")
         start = 0
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if match and name != "whole":
+        if match and name == "mute":
+            return self.send_error(416)
+        current = self.headers.get("If-Range") in (None, *self.server.version.values())
+        if match and name != "whole" and current:
             start = int(match[1])
             if start >= len(CONTENT):
                 self.send_response(416)
@@ -41,8 +47,15 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         kind = "text/html" if name == "page" else "application/octet-stream"
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        for header in self.server.version.items():
+            self.send_header(*header)
+        if name == "chunks":
+            self.send_header("Transfer-Encoding", "chunked")
+        elif name != "open":
+            self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
+        if name == "chunks":
+            return self.wfile.write(b"4\r\nabcd\r\n")
         stop = len(CONTENT) // 2 if name == "cut" and not start else len(CONTENT)
         self.wfile.write(CONTENT[start:stop])
 
@@ -54,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     """A server; ``server.asked`` are the ranges that it was asked for, ``server.url(name)``."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.asked = []
+        server.asked, server.version = [], {}
         server.url = functools.partial("http://127.0.0.1:{}/{}".format, server.server_port)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -80,6 +93,52 @@ def test_a_broken_download_goes_on_where_it_stopped(server, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f.bin.part"]
     assert download(file, tmp_path).read_bytes() == CONTENT
     assert server.asked == [None, f"bytes={half}-"]
+
+
+@pytest.mark.parametrize(
+    "header, old, new",
+    [
+        ("ETag", '"1"', '"2"'),
+        ("Last-Modified", "Mon, 05 May 2014 05:05:05 GMT", "Tue, 06 May 2014 05:05:05 GMT"),
+    ],
+)
+def test_halves_of_two_versions_do_not_join(server, tmp_path, header, old, new):
+    for now, asked in ((old, f"bytes={len(CONTENT) // 2}-"), (new, "bytes=500-")):
+        server.version = {header: old}
+        with pytest.raises(DataError, match="broke off"):
+            download(Published("f.bin", server.url("cut")), tmp_path)
+        assert (tmp_path / "f.bin.version").read_text() == old
+        if now == new:
+            (tmp_path / "f.bin.part").write_bytes(b"x" * 500)  # of the old one
+        server.version = {header: now}
+        path = download(Published("f.bin", server.url("file")), tmp_path)
+        assert path.read_bytes() == CONTENT
+        assert server.asked[-1] == asked
+        assert list(tmp_path.iterdir()) == [path]
+        path.unlink()
+
+
+def test_a_weak_etag_is_no_version(server, tmp_path):
+    server.version = {"ETag": 'W/"1"'}
+    with pytest.raises(DataError, match="broke off"):
+        download(Published("f.bin", server.url("cut")), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["f.bin.part"]
+
+
+def test_a_part_that_is_refused_without_a_size_is_fetched_again(server, tmp_path):
+    (tmp_path / "f.bin.part").write_bytes(b"any")
+    assert download(Published("f.bin", server.url("mute")), tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["bytes=3-", None]
+
+
+def test_an_end_that_cannot_be_checked_is_told(server, tmp_path, caplog):
+    with pytest.raises(DataError, match=r"/chunks: IncompleteRead"):
+        download(Published("c.bin", server.url("chunks")), tmp_path)
+    assert not (tmp_path / "c.bin").exists()
+    download(Published("a.bin", server.url("open"), sha256=SHA256), tmp_path)
+    assert not caplog.text
+    download(Published("b.bin", server.url("open")), tmp_path)
+    assert "does not tell its size: whether it arrives whole cannot be checked" in caplog.text
 
 
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):

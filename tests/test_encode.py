@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -93,7 +94,9 @@ BAD_TABLES = {
     "nothing": ("", "cannot be read as a table"),
     "no rows": ("item,title,text\n", "holds no items"),
     "empty token": ("item,title,text\n1,a,b\n,a,b\n", "in row(s) 2 "),
-    "blank at an end": ("item,title,text\n1 ,a,b\n", "has a blank at an end"),
+    "blank at an end": ("item,title,text\n1 ,a,b\n", "or a blank at an end in row(s) 1 "),
+    "carriage return": ('item,title,text\n2,a,b\n"1\r2",a,b\n', "line break"),
+    "first row too long": ("item,title,text\n1,a,b,c\n2,a,b\n", "first row has more values"),
     "line break": ('item,title,text\n"1\n2",a,b\n', "line break"),
     "repeated token": ("item,title,text\n1,a,b\n2,a,b\n1,c,d\n", "item(s) 1 more than once"),
     "too many values": ("item,title,text\n1,a,b\n2,a,b,c,d\n3,a,b,c,d,e\n", "as a table"),
@@ -113,7 +116,8 @@ def test_bad_tables(tmp_path, content, message, capsys):
 
 
 def test_tables_that_are_none(tmp_path):
-    with pytest.raises(DataError, match=r"is a \.csv, \.tsv or \.jsonl file"):
+    (tmp_path / "t.xlsx").touch()
+    with pytest.raises(DataError, match=r"suffix \[\.xlsx\]; a table is \.csv, \.tsv or \.jsonl"):
         ItemTable(tmp_path / "t.xlsx", "item", ["title"])
     with pytest.raises(DataError, match="does not exist"):
         ItemTable(tmp_path / "t.csv", "item", ["title"])
@@ -121,8 +125,47 @@ def test_tables_that_are_none(tmp_path):
     with pytest.raises(DataError, match=r"latin\.csv cannot be read"):
         ItemTable(tmp_path / "latin.csv", "item", ["title"])
     (tmp_path / "broken.jsonl").write_text('{"item": 1, "title": "a"}\n{"item": 2, "ti')
-    with pytest.raises(DataError, match=r"broken\.jsonl cannot be read"):
+    with pytest.raises(DataError, match=r"broken\.jsonl: 1 of 2 records cannot be used"):
         ItemTable(tmp_path / "broken.jsonl", "item", ["title"])
+
+
+def test_few_broken_json_lines_are_skipped_and_told(tmp_path, capsys):
+    path = tmp_path / "t.jsonl"
+    lines = [json.dumps({"item": n, "title": f"word{n % 7} all"}) for n in range(200)]
+    path.write_text("\n".join([*lines[:90], '{"item": 7, "ti', *lines[90:]]), encoding="utf-8")
+    given = [f"--items={path}", "--id_column=item", "--columns=title", "--model=tfidf"]
+    assert run_command("encode", "text", *given, f"--out={tmp_path}/text_feat.npy") == 0
+    told = capsys.readouterr().out
+    assert f"skipped in {path}: 1 not a JSON object\n" in told and "200 items, 0 missing" in told
+    ids = (tmp_path / "text_ids.txt").read_text("utf-8").split()
+    assert ids == [str(n) for n in range(200)]
+
+
+@pytest.mark.parametrize("first, last", [({"title": "a"}, {}), ({}, {"title": "a"})])
+def test_a_key_that_a_whole_chunk_lacks(tmp_path, monkeypatch, first, last):
+    monkeypatch.setattr(sources, "CHUNK", 2)
+    path = tmp_path / "t.jsonl"
+    rows = [{"item": n, **(first if n < 4 else last)} for n in range(8)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    table = ItemTable(path, "item", ["title"])
+    assert list(table.blocks(8)) == [[row.get("title", "") for row in rows]]
+    with pytest.raises(DataError, match=r"no column \[titel\]\. Did you mean 'title'"):
+        ItemTable(path, "item", ["titel"])
+
+
+def test_ids_of_json_stay_what_they_are(tmp_path):
+    path = tmp_path / "t.jsonl"
+    ids = [1, 10**23, 2**53 + 1, "007"]
+    titles = ["a", 2.5, "cut \ud800 here", 10**23]
+    rows = [{"item": item, "title": title} for item, title in zip(ids, titles)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    table = ItemTable(path, "item", ["title"])
+    assert list(table.ids()) == list(map(str, ids))
+    assert list(table.blocks(9)) == [["a", "2.5", "cut ? here", str(10**23)]]
+    for token in (1.0, "\ud800", "a\tb", None, [1]):
+        path.write_text("\n".join([*map(json.dumps, rows), json.dumps({"item": token})]))
+        with pytest.raises(DataError, match=r"\[item\] is empty, no text .* in row\(s\) 5 "):
+            ItemTable(path, "item", [])
 
 
 def test_a_folder_of_images(tmp_path):
@@ -134,6 +177,12 @@ def test_a_folder_of_images(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match="several images of item"):
         ImageFolder(tmp_path)
+    for name in (b"a .jpg", b"a\rb.jpg", b"a\tb.jpg", b"\xff.jpg"):
+        (tmp_path / "odd").mkdir()
+        (tmp_path / "odd" / os.fsdecode(name)).touch()
+        with pytest.raises(DataError, match=r"odd: without its suffix the name of .* is empty, no"):
+            ImageFolder(tmp_path / "odd")
+        shutil.rmtree(tmp_path / "odd")
     with pytest.raises(DataError, match="holds no image"):
         (tmp_path / "empty").mkdir()
         ImageFolder(tmp_path / "empty")
@@ -174,6 +223,15 @@ def is_whole(out: Path) -> bool:
 def test_rows_and_ids(table, out):
     assert encode_rows(table, lengths, 8, out, "lengths") == {"empty": 8}
     assert is_whole(out)
+
+
+def test_it_is_told_where_all_are_missing(table, out, tmp_path, caplog):
+    encode_rows(table, lengths, 8, out, "lengths")
+    assert "missing" not in caplog.text
+    path = write_table(tmp_path / "e.csv", [("1", "", ""), ("2", "", "")])
+    empty = ItemTable(path, "item", ["title"])
+    encode_rows(empty, lengths, 1, out.with_name("e_feat.npy"), "lengths")
+    assert "e_feat.npy: all 2 items are missing" in caplog.text
 
 
 class Killed(BaseException):

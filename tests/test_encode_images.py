@@ -85,7 +85,7 @@ def test_images_become_upright_rgb(tmp_path):
 class Colours(torch.nn.Module):
     """A vision model: the mean of each colour."""
 
-    num_features = 3
+    num_features = 7  # which need not be the width of the output: some networks have a neck
 
     def __init__(self):
         super().__init__()
@@ -144,12 +144,14 @@ def test_a_column_of_paths(tmp_path, colours):
     picture(tmp_path / "p" / "a b.png", (0, 255, 0))
     absolute = picture(tmp_path / "far.png", (0, 0, 255))
     items = tmp_path / "items.csv"
-    items.write_text(f"item,picture\nx,p/a b.png\ny,\nz,{absolute}\n", encoding="utf-8")
+    inline = "data:image/png;base64;" + "A" * 300  # too long for a file's name
+    rows = f"x,p/a b.png\ny,\nz,{absolute}\ninline,{inline}\n"
+    items.write_text("item,picture\n" + rows, encoding="utf-8")
     given = [f"--items={items}", "--id_column=item", "--path_column=picture"]
     assert run_command("encode", "image", *given, f"--out={tmp_path}/image_feat.npy") == 0
     rows = np.load(tmp_path / "image_feat.npy", allow_pickle=False)
-    np.testing.assert_array_equal(rows, [[0, 1, 0], [0, 0, 0], [0, 0, 1]])
-    assert (tmp_path / "image_ids.txt").read_text("utf-8").split() == ["x", "y", "z"]
+    np.testing.assert_array_equal(rows, [[0, 1, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
+    assert (tmp_path / "image_ids.txt").read_text("utf-8").split() == ["x", "y", "z", "inline"]
 
 
 def test_a_changed_image_is_encoded_again(tmp_path, colours):

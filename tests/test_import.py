@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 from recbole_sigrec.cli import run_command
 from recbole_sigrec.data.importers import import_dataset
 from recbole_sigrec.data.importers.sparse_pickle import read_matrix
-from recbole_sigrec.data.importers.table import Columns
+from recbole_sigrec.data.importers.table import Columns, read_table
+from recbole_sigrec.data.writer import write_features
 from recbole_sigrec.errors import DataError
 
 IDS = st.text(
@@ -203,6 +204,20 @@ def test_integers_of_parquet_and_json_are_ids(tmp_path):
         assert got == {(str(row["u"]), str(row["i"])) for row in rows}
 
 
+def test_categories_of_parquet_are_ids(tmp_path):
+    pytest.importorskip("pyarrow")
+    rows = {"u": [7, 7, 7, 8], "i": ["a", "b", "a", "007"]}
+    frame = pd.DataFrame(rows, dtype="category")
+    frame.to_parquet(tmp_path / "t.parquet")
+    made = read_table(tmp_path / "t.parquet", Columns("u", "i")).pairs
+    assert (made.user_tokens, made.item_tokens) == (["7", "8"], ["a", "b", "007"])
+    assert (made.users.tolist(), made.items.tolist()) == ([0, 0, 0, 1], [0, 1, 0, 2])
+    frame.loc[1, "i"] = None
+    frame.to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"\[i\] is \[''\] in row 2 "):
+        read_table(tmp_path / "t.parquet", Columns("u", "i"))
+
+
 # ---- the command, the manifest -------------------------------------------------------------------
 
 
@@ -291,6 +306,15 @@ def test_rows_of_missing_and_unknown_items_are_counted(ratings, tmp_path, caplog
     dataset = load(Path("out/made").absolute())
     mask = dict(zip(dataset.field2id_token["item_id"], dataset.modality_mask["image"].tolist()))
     assert {token for token, has in mask.items() if has} == {"i0", "i2", "i4", "i5"}
+
+
+@pytest.mark.parametrize("value", [0, np.inf])
+def test_rows_that_are_all_zero_are_not_a_matter_of_ids(tmp_path, value):
+    rows = np.full((3, 2), value)
+    with pytest.raises(DataError, match="all items of the data set are zero, or not finite"):
+        write_features(tmp_path, "image", ["a", "b"], [(["b", "a", "c"], rows)])
+    with pytest.raises(DataError, match=r"Rows are of items x; .* Mend the ids"):
+        write_features(tmp_path, "image", ["a", "b"], [(["x"], np.ones((1, 2)))])
 
 
 # ---- bad input -----------------------------------------------------------------------------------
@@ -430,7 +454,9 @@ def test_old_names_of_modules_are_known(tmp_path):
 @pytest.mark.parametrize(
     "content, says",
     [
-        ("{", "not JSON"),
+        ("{", "cannot be read as JSON"),
+        ('{"7": [0], "8": [0], "7": [1]}', "key(s) 7 more than once"),
+        ('{"7": [0], "07": [1]}', "user [07]"),
         ("[]", "holds a list"),
         ('{"0": 1}', "user [0]"),
         ('{"0": [1.5]}', "user [0]"),
@@ -452,7 +478,9 @@ def test_a_pair_in_two_parts_and_rows_that_do_not_fit(tmp_path, refused):
     arguments = ("--format=lattice", "--name=made", "--out=out")
     for name, items in (("train", [0, 1]), ("val", [2]), ("test", [1])):
         (tmp_path / f"{name}.json").write_text(json.dumps({"7": items}))
-    refused(tmp_path, *arguments, says=["(7, 1)", "two parts"])
+    refused(tmp_path, *arguments, says=["(7, 1)", "two parts", "--split random"])
+    made = import_dataset(tmp_path, "anew", "lattice", "out", split="random")
+    assert made["split"] == {"train": 1, "valid": 1, "test": 1}
     np.save(tmp_path / "image_feat.npy", np.ones((5, 2)))
     refused(tmp_path, *arguments, says=["image_feat.npy has 5 rows", "0 … 2"])
 
@@ -467,6 +495,11 @@ def test_wrong_arguments(ratings, refused, tmp_path):
     refused(ratings, *IMPORT, "--min_rating=3", says=["--rating"])
     refused(ratings, *IMPORT, "--features=image", says=["[image]", "MODALITY=FILE"])
     refused(ratings, *IMPORT, "--features=a/b=f.npy", says=["[a/b]"])
+    twice = ("--features=a=x.npy", "--features=b=x.npy", "--features=a=y.npy")
+    refused(ratings, *IMPORT, *twice, says=["modality [a] is given twice"])
+    of_table = ("--user=u", "--min_rating=4")
+    given = ("--format=lattice", "--name=made")
+    refused(tmp_path, *given, *of_table, says=["--user, --min_rating: only a table"])
     refused(ratings, *IMPORT, "--features=a=no.npy", says=["no.npy does not exist"])
     refused(tmp_path / "no.csv", *IMPORT, says=["no.csv does not exist"])
     refused(ratings, "--format=table", "--name=made", says=["--user"])
@@ -535,6 +568,11 @@ def test_a_table_larger_than_a_batch(tmp_path, monkeypatch):
         import_dataset(tmp_path / f"t.{suffix}", suffix, "table", "out", Columns("u", "i"))
         frame = pd.read_csv(f"out/{suffix}/{suffix}.inter", sep="\t", dtype=str)
         assert list(zip(frame["userID"], frame["itemID"])) == [(r["u"], r["i"]) for r in rows]
+    for n, row in enumerate(rows):
+        row["t"] = str(n) if n < 70 else "2014-07-23"  # each batch of one kind
+    write_table(tmp_path / "bad.csv", rows)
+    with pytest.raises(DataError, match=r"\[t\] is \['2014-07-23'\] in row 71 "):
+        read_table(tmp_path / "bad.csv", Columns("u", "i", timestamp="t"))
     rows[40]["u"] = ""
     write_table(tmp_path / "bad.csv", rows)
     with pytest.raises(DataError, match=r"row 41 "):

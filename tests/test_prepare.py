@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from recbole_sigrec.cli import run_command
 from recbole_sigrec.data import encoders
 from recbole_sigrec.data.download import Published
 from recbole_sigrec.data.prepare import DATASETS, Layout, prepare
-from recbole_sigrec.encode.text import TFIDF_DIMENSION
+from recbole_sigrec.encode.text import TFIDF_DIMENSION, _encode_sentences
 from recbole_sigrec.errors import DataError
 
 N_REVIEWS = int(os.environ.get("RECBOLE_SIGREC_REVIEWS", "2000"))
@@ -171,15 +172,64 @@ def test_tiktok_in_three_layouts(tmp_path):
     assert len(made) == 1
 
 
-def test_microlens_as_published(tmp_path):
+def test_the_raw_files_of_other_items_are_told(raw, spoilt, capsys):
+    """Metadata that has none of the items is not broken, but gives no row."""
+    meta = gzip.compress(b'{"asin": "other", "title": "a word"}\n')
+    folder = spoilt("meta_Baby.json.gz", meta)
+    given = f"--from={folder}", "--text_model=tfidf", "--out=out"
+    assert run_command("prepare", "baby", *given) == 2
+    assert "modality [text]: no row belongs to an item" in capsys.readouterr().err
+
+
+class FakeSentences:
+    """A sentence encoder: how many characters and words; ``given`` are the sizes of its blocks."""
+
+    def __init__(self):
+        self.given = []
+
+    def encode(self, texts, batch_size, show_progress_bar):
+        self.given.append(len(texts) - 1)  # the first is there for its width
+        return np.array([[len(t), len(t.split())] for t in texts], dtype=np.float32)
+
+
+def test_a_sentence_encoder_is_given_some_texts_at_a_time(raw, monkeypatch):
+    model = FakeSentences()
+    monkeypatch.setattr(
+        "recbole_sigrec.data.prepare.text_encoder",
+        lambda name, batch, n: (partial(_encode_sentences, model, 4), 10, f"{name} {batch}"),
+    )
+    monkeypatch.setattr("recbole_sigrec.data.prepare.version", lambda library: f"of {library}")
+    made = prepare("baby", raw, "out", 3, "minilm")
+    pairs, rows = read_made(Path("out/baby"))
+    items = {item for _, item, _ in pairs}
+    texts = {item: text for item, text in plain_texts(raw, "Baby").items() if item in items}
+    assert set(rows["text"]) == items
+    for item, row in rows["text"].items():
+        text = texts.get(item, "")
+        assert row.tolist() == [len(text), len(text.split())]
+    assert max(model.given) <= 10 < len(texts) and len(model.given) == -(-len(texts) // 10)
+    text = made["modalities"]["text"]
+    assert text["revision"] == "sentence-transformers of sentence-transformers"
+
+
+@pytest.fixture
+def published(tmp_path) -> Path:
+    """MicroLens in small: every user and item with at least 5 interactions, but one user."""
     raw = tmp_path / "published"
     raw.mkdir()
     rows = [(u, 1 + (3 * u + n) % 9, 1_600_000_000_000 + n) for u in range(9) for n in range(6)]
+    rows += [(9, 1, 1_600_000_000_000)]
     frame = pd.DataFrame(rows, columns=["user", "item", "timestamp"])
     frame.to_csv(raw / "MicroLens-50k_pairs.csv", index=False)
     titles = pd.DataFrame({"item": range(1, 9), "title": [f"video, tune{n}" for n in range(1, 9)]})
     titles.to_csv(raw / "MicroLens-50k_titles.csv", index=False)
-    made = prepare("microlens", raw, "out", text_model="tfidf")
+    return raw
+
+
+def test_microlens_as_published(published):
+    frame = pd.read_csv(published / "MicroLens-50k_pairs.csv")
+    made = prepare("microlens", published, "out", text_model="tfidf")
+    assert made["settings"]["k_core"] == 5
     assert made["settings"]["split"] == "temporal"
     assert made["split"] == {"train": 36, "valid": 9, "test": 9}
     text = made["modalities"]["text"]
@@ -188,6 +238,16 @@ def test_microlens_as_published(tmp_path):
     frame = frame.astype(str).rename(columns={"user": "userID", "item": "itemID"})
     joined = labels.merge(frame, on=["userID", "itemID"])
     assert (joined.groupby("x_label")["timestamp"].nunique() == [4, 1, 1]).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"item,title\n1,a\n2,b,c,d\n", b"item,title\n1,\xff\n", b"a,b\n"]
+)
+def test_titles_that_cannot_be_read_are_told(published, content, capsys):
+    (published / "MicroLens-50k_titles.csv").write_bytes(content)
+    given = f"--from={published}", "--text_model=tfidf", "--out=out"
+    assert run_command("prepare", "microlens", *given) == 2
+    assert "MicroLens-50k_titles.csv" in capsys.readouterr().err
 
 
 # ---- where files come from -----------------------------------------------------------------------

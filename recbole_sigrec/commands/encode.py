@@ -14,7 +14,8 @@ recbole-sigrec encode text --items FILE --id_column NAME --columns NAME,… --ou
 recbole-sigrec encode image --items FILE --id_column NAME --path_column NAME --out DIR/….npy
 recbole-sigrec encode image --folder DIR --out DIR/image_feat.npy
 
-  --items        a table with one row per item: .csv, .tsv or .jsonl
+  --items        a table with one row per item: .csv, .tsv, .jsonl (also .gz) or .parquet; broken
+                 lines of .jsonl are skipped and counted, more than 1 % is an error
   --id_column    its column of item ids
   --columns      its columns of texts, which are joined
   --path_column  its column of image files; paths are relative to the table
@@ -36,9 +37,11 @@ image is missing or damaged, get a zero row, which counts as missing; how many i
 def main(arguments: list[str]) -> int:
     """Encode; 0 if the feature file is there."""
     known = parser().parse_args(arguments)
-    n_items, missing = known.encode(known)
+    source, missing = known.encode(known)
     told = ", ".join(f"{count} {reason}" for reason, count in missing.items())
-    print(f"{known.out}: {n_items} items, {missing.total()} missing" + (told and f" ({told})"))
+    for reason, count in source.skipped.items():
+        print(f"skipped in {known.items}: {count} {reason}")
+    print(f"{known.out}: {len(source)} items, {missing.total()} missing" + (told and f" ({told})"))
     return 0
 
 
@@ -68,17 +71,17 @@ def parser() -> Parser:
 
 
 def encode_text(known):
-    """(items, why some are missing) of `encode text`."""
+    """(the items, why some are missing) of `encode text`."""
     from recbole_sigrec.encode import ItemTable, encode_text_columns
 
     table = ItemTable(known.items, known.id_column, known.columns.split(","))
     size = known.batch_size or BATCH_SIZE
     encoded = encode_text_columns(table, known.out, known.model, size, known.max_tokens)
-    return len(table), encoded
+    return table, encoded
 
 
 def encode_image(known):
-    """(items, why some are missing) of `encode image`."""
+    """(the items, why some are missing) of `encode image`."""
     from recbole_sigrec.encode import ImageFolder, ItemTable
     from recbole_sigrec.encode.images import encode_images
 
@@ -98,7 +101,7 @@ def encode_image(known):
             lambda values: folder / values[0] if values[0] else None,
         )
     size = known.batch_size or BATCH_SIZE
-    return len(source), encode_images(source, known.out, known.model, known.weights, size)
+    return source, encode_images(source, known.out, known.model, known.weights, size)
 
 
 def feature_file(text: str) -> Path:

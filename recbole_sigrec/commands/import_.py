@@ -32,6 +32,8 @@ of a table:
   --seed          of the random split; default 2020
 """
 
+OF_TABLE = ("user", "item", "rating", "timestamp", "split_column", "min_rating", "rating_range")
+
 
 def main(arguments: list[str]) -> int:
     """Import; 0 if the data set was written."""
@@ -50,9 +52,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=2020)
     given = parser.parse_args(arguments)
     from recbole_sigrec.data.build import summary
-    from recbole_sigrec.data.importers import import_dataset
+    from recbole_sigrec.data.importers import FOLDERS, import_dataset
     from recbole_sigrec.data.importers.table import Columns
 
+    modalities = [modality for modality, _ in given.features]
+    for modality in modalities:
+        if modalities.count(modality) > 1:
+            parser.error(f"--features: modality [{modality}] is given twice; name one file of it")
+    of_table = [f"--{name}" for name in OF_TABLE if getattr(given, name) is not None]
+    if given.format in FOLDERS and of_table:
+        parser.error(f"{', '.join(of_table)}: only a table has columns, {given.format} has none")
     columns = None
     if given.format == "table":
         for name in ("user", "item"):

@@ -89,7 +89,8 @@ def _text(line: bytes) -> tuple[str, str]:
 def _literal(line: bytes) -> dict[str, Any]:
     try:
         record = ast.literal_eval(line.decode("utf-8").strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError):  # so does literal_eval end
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        # all of these come from literal_eval; TypeError: a dict's key is a list
         record = None
     if not isinstance(record, dict):
         raise Unusable("neither a JSON object nor a Python dict")

@@ -87,6 +87,8 @@ def build_dataset(
     """
     pairs = source.pairs
     steps = [{"step": "read", **pairs.counts()}]
+    if split != "given":  # the source's own split may then have a pair in two parts
+        pairs = dataclasses.replace(pairs, labels=None)
     pairs = pairs.without_repetitions()
     steps.append({"step": "repeated pairs dropped", **pairs.counts()})
     if k > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import logging
 import os
 import re
 import urllib.error
@@ -39,8 +40,10 @@ class Published:
 def download(file: Published, folder: Path) -> Path:
     """Fetch a file into a folder, unless it is there.
 
-    It is written as ``<name>.part``; a further call goes on from what that holds. It gets its name
-    only when its size (the published one, or else the server's) and checksum are right.
+    It is written as ``<name>.part``; a further call goes on from what that holds, unless the
+    server has another version by then (its ETag or date is kept in ``<name>.version``). It gets its
+    name only when its size (the published one, or else the server's) and checksum are right; where
+    there is nothing to tell a whole file by, the log says so.
 
     Returns:
         The file's path.
@@ -57,50 +60,80 @@ def download(file: Published, folder: Path) -> Path:
     part = path.with_name(f"{file.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        total = _fetch(file.url, part, file.name)
+        total = _fetch(file, part)
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise DataError(f"{file.url}: {getattr(error, 'reason', None) or error}") from None
     size, expected = part.stat().st_size, file.size or total
     if expected is not None and size < expected:
         raise DataError(f"{file.url} broke off after {size} of {expected} bytes")
     if expected is not None and size != expected:
-        part.unlink()
+        _remove(part)
         raise DataError(f"{file.url} gave {size} bytes instead of {expected}; they were removed")
     if file.sha256 is not None and sha256(part) != file.sha256:
-        part.unlink()
+        _remove(part)
         raise DataError(f"{file.url} gave a file of another SHA-256; it was removed")
     part.replace(path)
+    _remove(part)
     return path
 
 
-def _fetch(url: str, part: Path, name: str) -> int | None:
+def _fetch(file: Published, part: Path) -> int | None:
     """Append to ``part`` what it lacks of the file; the file's size, where the server tells it."""
-    have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    have, version = part.stat().st_size if part.is_file() else 0, part.with_suffix(".version")
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    if have and version.is_file():  # of another version the server then sends all
+        headers["If-Range"] = version.read_text("latin-1")
     try:
-        response = urllib.request.urlopen(request, timeout=_SECONDS)
+        response = urllib.request.urlopen(
+            urllib.request.Request(file.url, headers=headers), timeout=_SECONDS
+        )
     except urllib.error.HTTPError as error:
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if not have or error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        return _total(error.headers)  # there is nothing after what is here
+        if (total := _total(error.headers)) is not None:
+            return total  # there is nothing after what is here
+        _remove(part)
+        return _fetch(file, part)
     with response:
         if response.headers.get_content_type() == "text/html":
             raise OSError("the link leads to a web page, not to the file")
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:  # the server sends all of it
-            have = 0
-            total = int(length) if (length := response.headers["Content-Length"]) else None
-        else:
+        total = None
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             total = _total(response.headers)
+        else:  # the server sends all of it
+            _remove(part)
+            have = 0
+            if tag := _validator(response.headers):
+                version.write_text(tag, "latin-1")
+        if total is None and (length := response.headers["Content-Length"]):
+            total = have + int(length)
+        checked = file.size or file.sha256 or total is not None
+        if not (checked or response.headers["Transfer-Encoding"]):  # chunks have an end
+            logging.getLogger().warning(
+                f"{file.url} does not tell its size: whether it arrives whole cannot be checked"
+            )
         with (
-            open(part, "ab" if have else "wb") as file,
-            tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=name) as bar,
+            open(part, "ab") as written,
+            tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=file.name) as bar,
         ):
             while block := response.read(_BYTES):
-                file.write(block)
+                written.write(block)
                 bar.update(len(block))
-            file.flush()
-            os.fsync(file.fileno())
+            written.flush()
+            os.fsync(written.fileno())
     return total
+
+
+def _remove(part: Path) -> None:
+    """Remove what came of a file, and the version that it is of."""
+    for path in (part, part.with_suffix(".version")):
+        path.unlink(missing_ok=True)
+
+
+def _validator(headers) -> str | None:
+    """What tells a version of a file from others (RFC 9110, 13.1.5: no weak ETag)."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified")
 
 
 def _total(headers) -> int | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from recbole_sigrec.data.download import Published, download
 from recbole_sigrec.data.features import find_modalities
 from recbole_sigrec.data.importers import FOLDERS
 from recbole_sigrec.data.importers.features import open_features
-from recbole_sigrec.data.importers.table import Columns, read_table
+from recbole_sigrec.data.importers.table import ROWS, Columns, frames, read_table
 from recbole_sigrec.data.records import Skipped
 from recbole_sigrec.data.split import check_settings
 from recbole_sigrec.data.writer import Blocks, new_folder
@@ -155,12 +157,14 @@ def text_features(
         read: the items of the data set → (token, text) of those that have one.
         model: see :func:`recbole_sigrec.encode.encode_text`.
     """
-    encode, _, name = text_encoder(model, BATCH, 1)
+    encode, size, name = text_encoder(model, BATCH, sys.maxsize)  # TF-IDF: all at a time
     library = "scikit-learn" if name.startswith(TFIDF) else "sentence-transformers"
 
     def blocks(items: pd.Index) -> Blocks:
-        tokens, texts = zip(*read(items), strict=True)
-        yield tokens, encode(list(texts))[0]
+        found = iter(read(items))
+        while block := list(islice(found, size)):
+            tokens, texts = zip(*block, strict=True)
+            yield tokens, encode(list(texts))[0]
 
     return Features(blocks, {"encoder": name, "revision": f"{library} {version(library)}"})
 
@@ -188,14 +192,13 @@ def _microlens(raw: Path, model: str | None) -> Source:
 
 
 def _read_titles(path: Path, items: pd.Index) -> Iterator[tuple[str, str]]:
-    """The title of each item that has one."""
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    for name in ("item", "title"):
-        if name not in frame:
-            raise DataError(f"{path} has no column [{name}]; it has: {', '.join(frame.columns)}")
-    frame = frame.drop_duplicates("item")
-    frame = frame[frame["item"].isin(items)]
-    return zip(frame["item"], frame["title"], strict=True)
+    """The title of each item that has one; of an item that comes twice the first counts."""
+    wanted = set(items)
+    for frame in frames(path, ["item", "title"], Skipped(path), ROWS):
+        for item, title in zip(frame["item"], frame["title"], strict=True):
+            if item in wanted:
+                wanted.remove(item)
+                yield item, title
 
 
 DATASETS: dict[str, tuple[Layout, ...]] = {
@@ -207,7 +210,7 @@ DATASETS: dict[str, tuple[Layout, ...]] = {
         Layout(
             (Published("MicroLens-50k_pairs.csv"), Published("MicroLens-50k_titles.csv")),
             _microlens,
-            {"split": "temporal"},
+            {"split": "temporal", "k": 5},
             "as published by github.com/westlake-repl/MicroLens; with them image_feat.npy, "
             "text_feat.npy, … and image_ids.txt, … that name the item of each row",
         ),

@@ -128,7 +128,8 @@ def write_features(folder: Path, modality: str, tokens: Sequence[str], blocks: B
         blocks: rows in any order, of these and of other items.
 
     Raises:
-        DataError: no row belongs to an item, or blocks differ in width.
+        DataError: no row belongs to an item, all that do are zero or not finite, or blocks
+            differ in width.
     """
     check_name(modality)
     items, numbered = _row_order(tokens)
@@ -160,6 +161,11 @@ def write_features(folder: Path, modality: str, tokens: Sequence[str], blocks: B
             rows[~finite] = 0
             seen[place], present[place] = True, rows.any(axis=1)
             _write_rows(file, start, place, rows)
+    if seen.any() and not present.any():
+        raise DataError(
+            f"modality [{modality}]: the rows of all items of the data set are zero, or not "
+            f"finite, so that all count as missing. Encode them again, or leave the modality out"
+        )
     if not present.any():
         raise DataError(
             f"modality [{modality}]: no row belongs to an item of the data set. Rows are of items "

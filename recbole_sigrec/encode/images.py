@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from functools import partial
 from itertools import chain
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,8 @@ def load_vision_model(name: str, weights: Path | None = None):
 @torch.inference_mode()
 def encode_files(network, transform, paths: list[Path | None]) -> tuple[np.ndarray, Counter]:
     """Features of image files: float32 [n, d], zero where missing; and why, how many."""
+    from PIL import Image
+
     rows, tensors, missing = [], [], Counter()
     for row, path in enumerate(paths):
         image, reason = read_image(path)
@@ -102,10 +105,12 @@ def encode_files(network, transform, paths: list[Path | None]) -> tuple[np.ndarr
         else:
             rows.append(row)
             tensors.append(transform(image))
-    features = np.zeros((len(paths), network.num_features), dtype=np.float32)
-    if rows:
-        device = next(network.parameters()).device
-        features[rows] = network(torch.stack(tensors).to(device)).float().cpu().numpy()
+    if not tensors:  # a black image, for the width of what the network gives
+        tensors = [transform(Image.new("RGB", (64, 64)))]
+    device = next(network.parameters()).device
+    found = network(torch.stack(tensors).to(device)).float().cpu().numpy()
+    features = np.zeros((len(paths), found.shape[1]), dtype=np.float32)
+    features[rows] = found[: len(rows)]
     return features, missing
 
 
@@ -116,7 +121,7 @@ def read_image(path: Path | None):
     """
     from PIL import Image, ImageOps
 
-    if path is None or not path.is_file():
+    if path is None or not isfile(path):  # Path.is_file raises for a name that is too long
         return None, "no file"
     too_large = None, f"over {MOST_PIXELS:,} pixels"
     try:

@@ -9,17 +9,26 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_sigrec.errors import DataError, did_you_mean, some
+from recbole_sigrec.data.importers.table import frames
+from recbole_sigrec.data.pairs import is_token
+from recbole_sigrec.data.records import Skipped
+from recbole_sigrec.errors import DataError, some
 
 CHUNK = 4096  # rows of a table that are read at a time
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+NO_TOKEN = (
+    "empty, no text or integer, or has a line break, tab, other control character, or "
+    "a blank at an end"
+)
 
 
 class Values:
@@ -49,14 +58,18 @@ class ItemTable:
     """Columns of a table with one row per item, read in chunks and so never whole in memory.
 
     Args:
-        path: ``.csv``, ``.tsv`` (tabs, no quoting) or ``.jsonl`` (one object a line), in UTF-8.
+        path: ``.csv``, ``.tsv``, ``.jsonl``, each also with ``.gz``, or ``.parquet``; see
+            :func:`recbole_sigrec.data.importers.table.frames`.
         id_column: the column of the item tokens, kept as text.
         columns: the columns to encode.
         combine: a row's values in these columns, as text, "" where missing → what is encoded.
 
+    Attributes:
+        skipped: reason → broken lines of JSON that are left out.
+
     Raises:
-        DataError: the file cannot be read, a column is missing, or a token is empty, begins or ends
-            with a blank, or occurs twice.
+        DataError: the file cannot be read, a column is missing, too many lines are broken, or a
+            token occurs twice or is none (:func:`recbole_sigrec.data.pairs.is_token`).
 
     Cost: one pass over the file; memory: a chunk, and 8 bytes per row.
     """
@@ -68,13 +81,13 @@ class ItemTable:
         columns: Sequence[str],
         combine: Callable[[list[str]], Any] = " ".join,
     ):
-        if path.suffix not in (".csv", ".tsv", ".jsonl"):
-            raise DataError(f"{path}: an item table is a .csv, .tsv or .jsonl file")
         if not path.is_file():
             raise DataError(f"{path} does not exist")
         self.path, self.id_column, self.columns = path, id_column, list(columns)
         self.combine = combine
-        self._len = self._check_ids()
+        skipped = Skipped(path)
+        self.skipped: Mapping[str, int] = skipped.reasons
+        self._len = self._check_ids(skipped)
 
     def __len__(self) -> int:
         return self._len
@@ -90,7 +103,7 @@ class ItemTable:
             rows = frame[self.columns].iloc[skip:]
             skip = max(0, skip - len(frame))
             for row in rows.itertuples(index=False, name=None):
-                block.append(self.combine(list(row)))
+                block.append(self.combine([_as_text(value) for value in row]))
                 if len(block) == size:
                     yield block
                     block = []
@@ -104,53 +117,19 @@ class ItemTable:
                 key.update(chunk)
         return key.hexdigest()
 
-    def _frames(self, columns: list[str]) -> Iterator[pd.DataFrame]:
-        """Chunks of the table with (at least) these columns, as text."""
-        options = {"chunksize": CHUNK, "encoding": "utf-8-sig"}
-        try:
-            if self.path.suffix == ".jsonl":
-                reader = pd.read_json(
-                    self.path, lines=True, dtype=False, convert_dates=False, **options
-                )
-            else:
-                dialect = {"sep": "\t", "quoting": 3} if self.path.suffix == ".tsv" else {}
-                reader = pd.read_csv(
-                    self.path,
-                    dtype=str,
-                    keep_default_na=False,
-                    index_col=False,
-                    **dialect,
-                    **options,
-                )
-            with reader:
-                for frame in reader:
-                    self._check_columns(frame, columns)
-                    yield frame[columns].map(_as_text)
-        except DataError:
-            raise
-        except ValueError as error:  # pandas' ParserError and UnicodeDecodeError are such
-            raise DataError(f"{self.path} cannot be read as a table: {error}") from None
+    def _frames(self, columns: list[str], skipped: Skipped | None = None):
+        return frames(self.path, columns, skipped or Skipped(self.path), CHUNK)
 
-    def _check_columns(self, frame: pd.DataFrame, columns: list[str]) -> None:
-        for column in columns:
-            if column not in frame:
-                raise DataError(
-                    f"{self.path} has no column [{column}].{did_you_mean(column, frame.columns)} "
-                    f"It has: {', '.join(map(str, frame.columns))}"
-                )
-
-    def _check_ids(self) -> int:
+    def _check_ids(self, skipped: Skipped) -> int:
         """The number of rows, their tokens and columns checked."""
         hashes = array("Q")
-        for frame in self._frames([self.id_column, *self.columns]):
+        for frame in self._frames([self.id_column, *self.columns], skipped):
             tokens = frame[self.id_column]
-            wrong = tokens[
-                (tokens == "") | (tokens != tokens.str.strip()) | tokens.str.contains("\n")
-            ]
+            wrong = len(hashes) + 1 + np.flatnonzero(~tokens.map(is_token).to_numpy(bool))
             if len(wrong):
                 raise DataError(
-                    f"{self.path}: column [{self.id_column}] is empty, or has a blank at an end or "
-                    f"a line break, in row(s) {some(wrong.index + 1)} (without the header)"
+                    f"{self.path}: column [{self.id_column}] is {NO_TOKEN} in row(s) {some(wrong)} "
+                    f"(without the header)"
                 )
             hashes.frombytes(pd.util.hash_array(tokens.to_numpy(object)).tobytes())
         if not hashes:
@@ -174,10 +153,10 @@ class ItemTable:
 
 
 def _as_text(value) -> str:
-    """A cell as text: lists joined, missing values empty."""
+    """A cell as text: lists joined, missing values empty; ``?`` for what is no UTF-8."""
     if isinstance(value, str):
-        return value
-    if isinstance(value, list):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, list | np.ndarray):
         return " ".join(map(_as_text, value))
     return "" if value is None or value != value else str(value)
 
@@ -186,8 +165,11 @@ class ImageFolder:
     """The image files of a folder, in the order of their names; a name's stem is the item token.
 
     Raises:
-        DataError: there is no such folder, it has no images, or two images of one stem.
+        DataError: there is no such folder, it has no images, two images of one stem, or one whose
+            stem is no token.
     """
+
+    skipped: Mapping[str, int] = {}
 
     def __init__(self, folder: Path):
         if not folder.is_dir():
@@ -196,6 +178,12 @@ class ImageFolder:
         self.paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not self.paths:
             raise DataError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        wrong = [repr(path.name) for path in self.paths if not is_token(path.stem)]
+        if wrong:
+            raise DataError(
+                f"{folder}: without its suffix the name of {some(wrong)} is {NO_TOKEN}, or is no "
+                f"UTF-8, and so cannot be an item id; rename it"
+            )
         twice = [stem for stem, n in Counter(path.stem for path in self.paths).items() if n > 1]
         if twice:
             raise DataError(
@@ -221,7 +209,7 @@ def file_stamps(paths) -> str:
     key = hashlib.blake2b(digest_size=16)
     for path in paths:
         about = [str(path)]
-        if path is not None and path.is_file():
+        if path is not None and isfile(path):  # Path.is_file raises for a name that is too long
             status = path.stat()
             about += [status.st_size, status.st_mtime_ns]
         key.update(repr(about).encode())

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 from collections import Counter
@@ -71,6 +72,8 @@ def encode_rows(source, encode: Encode, size: int, out: Path, inputs: str) -> Co
             os.replace(ids, ids_path)
         os.replace(rows, out)
         shutil.rmtree(part)
+    if missing.total() == len(source):
+        logging.getLogger().warning(f"{out}: all {len(source)} items are missing, all rows zero")
     return missing
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ PICKLES = (
 """The names of DiffMM's and MMSSL's matrices: training, validation, test."""
 
 _MAX = 2**31
+_NUMBER = re.compile("0|[1-9][0-9]{0,9}")
 
 
 def read_mmrec(folder: str | Path) -> Source:
@@ -104,21 +107,29 @@ def _folder(folder: str | Path) -> Path:
 def _read_json(path: Path) -> dict[int, list[int]]:
     """User number → item numbers."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), object_pairs_hook=_once)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+        raise DataError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}; it must map users to items")
     for user, row in content.items():
         numbers = isinstance(row, list) and all(type(n) is int and 0 <= n < _MAX for n in row)
-        if not (user.isascii() and user.isdigit() and int(user) < _MAX and numbers):
+        if not (_NUMBER.fullmatch(user) and int(user) < _MAX and numbers):
             raise DataError(
                 f"{path}: user [{user}] has [{str(row)[:80]}]; users and items must be numbers "
-                f"from 0, and each user have a list of items"
+                f"from 0 without leading zeros, and each user have a list of items"
             )
     return {int(user): row for user, row in content.items()}
+
+
+def _once(pairs: list[tuple]) -> dict:
+    """An object of the JSON file; of a key that comes twice ``json`` would keep the last."""
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"key(s) {some(twice)} more than once; join their lists")
+    return dict(pairs)
 
 
 def _numbered(users: list[np.ndarray], items: list[np.ndarray]) -> Pairs:

@@ -81,10 +81,13 @@ def read_table(path: str | Path, columns: Columns, separator: str | None = None)
     if not path.is_file():
         raise DataError(f"{path} does not exist; name the table of interactions")
     builder, skipped, row, low = PairsBuilder(), Skipped(path), 1, 0
-    for frame in _frames(path, columns.names(), skipped, separator):
+    are_dates = None
+    for frame in frames(path, columns.names(), skipped, ROWS, separator):
         frame.index = range(row, row + len(frame))
         row += len(frame)
         _check_ids(path, frame, columns)
+        if columns.timestamp is not None and are_dates is None:  # one kind in the whole file
+            are_dates = not np.isfinite(_numbers(frame[columns.timestamp])).any()
         if columns.rating is not None:
             keep = _rated(path, frame, columns)
             low += int((~keep).sum())
@@ -92,7 +95,7 @@ def read_table(path: str | Path, columns: Columns, separator: str | None = None)
         builder.add(
             frame[columns.user].tolist(),
             frame[columns.item].tolist(),
-            None if columns.timestamp is None else _times(path, frame, columns.timestamp),
+            None if are_dates is None else _times(path, frame[columns.timestamp], are_dates),
             None if columns.split is None else _labels(path, frame, columns.split),
         )
     if low:
@@ -104,19 +107,32 @@ def read_table(path: str | Path, columns: Columns, separator: str | None = None)
 # ---- batches of rows -----------------------------------------------------------------------------
 
 
-def _frames(path: Path, names: list[str], skipped: Skipped, separator) -> Iterator[pd.DataFrame]:
-    """The named columns in batches; text is str, a missing value is "" in text files."""
+def frames(
+    path: Path, names: list[str], skipped: Skipped, rows: int, separator: str | None = None
+) -> Iterator[pd.DataFrame]:
+    """The named columns of a table in batches, see :func:`read_table`.
+
+    Text is str, a missing value is "". Of JSON lines integers are text too, and other values as
+    they are; a column may be missing in some of the lines, and is then "" there.
+
+    Args:
+        skipped: counts the lines of JSON that are broken.
+        rows: of a batch, at most.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or has too many broken lines.
+    """
     kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
     if separator is not None:
-        return _text_frames(path, names, separator, csv.QUOTE_NONE)
+        return _text_frames(path, names, rows, separator, csv.QUOTE_NONE)
     if kind == ".csv":
-        return _text_frames(path, names, ",", csv.QUOTE_MINIMAL)
+        return _text_frames(path, names, rows, ",", csv.QUOTE_MINIMAL)
     if kind == ".tsv":
-        return _text_frames(path, names, "\t", csv.QUOTE_NONE)
+        return _text_frames(path, names, rows, "\t", csv.QUOTE_NONE)
     if kind in (".jsonl", ".ndjson"):
-        return _json_frames(path, names, skipped)
+        return _json_frames(path, names, rows, skipped)
     if kind == ".parquet" and path.suffix != ".gz":
-        return _parquet_frames(path, names)
+        return _parquet_frames(path, names, rows)
     raise DataError(
         f"{path} has the suffix [{path.suffix}]; a table is .csv, .tsv or .jsonl (also with .gz), "
         f"or .parquet"
@@ -131,13 +147,15 @@ def _check_columns(path: Path, names: list[str], has: list[str]) -> None:
             )
 
 
-def _text_frames(path: Path, names, separator: str, quoting: int) -> Iterator[pd.DataFrame]:
+def _text_frames(
+    path: Path, names: list[str], rows: int, separator: str, quoting: int
+) -> Iterator[pd.DataFrame]:
     how = {"sep": separator, "quoting": quoting, "dtype": str, "encoding": "utf-8-sig"}
     try:
         _check_columns(path, names, list(pd.read_csv(path, nrows=0, **how).columns))
         # All columns, since with some of them (usecols) pandas lets a line have too many values.
-        with pd.read_csv(path, chunksize=ROWS, keep_default_na=False, **how) as frames:
-            for frame in frames:
+        with pd.read_csv(path, chunksize=rows, keep_default_na=False, **how) as batches:
+            for frame in batches:
                 if not isinstance(frame.index, pd.RangeIndex):
                     raise DataError(f"{path}: its first row has more values than its header")
                 yield frame[names]
@@ -149,12 +167,18 @@ def _text_frames(path: Path, names, separator: str, quoting: int) -> Iterator[pd
         raise DataError(f"{path} cannot be read as a table: {error}") from None
 
 
-def _json_frames(path: Path, names: list[str], skipped: Skipped) -> Iterator[pd.DataFrame]:
+def _json_frames(
+    path: Path, names: list[str], rows: int, skipped: Skipped
+) -> Iterator[pd.DataFrame]:
     records = read_records(path, json_object, skipped)
-    while batch := list(islice(records, ROWS)):
-        for name in names:
-            if all(name not in record for record in batch):
-                _check_columns(path, [name], sorted(set().union(*batch)))
+    has: set[str] = set()
+    while batch := list(islice(records, rows)):
+        if not has.issuperset(names):
+            has.update(*batch)
+        if not has.issuperset(names):  # then one of the later lines must have it
+            for record in read_records(path, json_object, Skipped(path)):
+                has.update(record)
+            _check_columns(path, names, sorted(has))
         columns = {name: [_plain(record.get(name)) for record in batch] for name in names}
         yield pd.DataFrame(columns, dtype=object)
 
@@ -166,7 +190,7 @@ def _plain(value):
     return "" if value is None else value
 
 
-def _parquet_frames(path: Path, names: list[str]) -> Iterator[pd.DataFrame]:
+def _parquet_frames(path: Path, names: list[str], rows: int) -> Iterator[pd.DataFrame]:
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -177,10 +201,12 @@ def _parquet_frames(path: Path, names: list[str]) -> Iterator[pd.DataFrame]:
     try:
         with parquet.ParquetFile(path) as file:
             _check_columns(path, names, file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=ROWS, columns=names):
+            for batch in file.iter_batches(batch_size=rows, columns=names):
                 columns = {}
                 for name in names:
                     column = batch.column(name)
+                    if arrow.types.is_dictionary(column.type):  # pandas' categories
+                        column = column.dictionary_decode()
                     if arrow.types.is_integer(column.type):  # with a null, pandas makes it float
                         column = column.cast(arrow.string())
                     columns[name] = column.to_pandas().fillna("")
@@ -216,7 +242,7 @@ def _check_ids(path: Path, frame: pd.DataFrame, columns: Columns) -> None:
 
 def _rated(path: Path, frame: pd.DataFrame, columns: Columns) -> np.ndarray:
     """Which rows' ratings reach ``min_rating``."""
-    ratings = pd.to_numeric(frame[columns.rating], errors="coerce").to_numpy(np.float64)
+    ratings = _numbers(frame[columns.rating])
     low, high = columns.rating_range or (-math.inf, math.inf)
     bad = ~np.isfinite(ratings) | (ratings < low) | (ratings > high)
     must = "it must be a number"
@@ -226,11 +252,15 @@ def _rated(path: Path, frame: pd.DataFrame, columns: Columns) -> np.ndarray:
     return ratings >= (-math.inf if columns.min_rating is None else columns.min_rating)
 
 
-def _times(path: Path, frame: pd.DataFrame, name: str) -> np.ndarray:
+def _numbers(values: pd.Series) -> np.ndarray:
+    """The values as float64, NaN where one is no number."""
+    return pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
+
+
+def _times(path: Path, values: pd.Series, are_dates: bool) -> np.ndarray:
     """Numbers as they are, ISO 8601 times as seconds since 1970."""
-    values = frame[name]
-    times = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(times).any():
+    times = _numbers(values)
+    if are_dates:
         dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
         times = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
     must = "it must be a number or a time as 2014-07-23T10:00:00, in all rows alike"
