@@ -350,7 +350,7 @@ def test_a_space_alone_changes_no_default(model, planted, make_config, monkeypat
     assert "search_space" not in config
 
 
-def test_recboles_params_files_are_read():
+def test_recboles_params_files_are_read(planted, make_config):
     text = (
         "learning_rate loguniform -8,0\n"
         "embedding_size choice [64, 96 , 128]\n"
@@ -362,16 +362,23 @@ def test_recboles_params_files_are_read():
         "alpha quniform 0,1,0.25\n"
         "knn_k uniformint 5,20\n"
     )
-    assert space.parse_params(text, "f") == {
+    read = space.parse_params(text, "f")
+    assert read == {
         "learning_rate": space.Interval(np.exp(-8), 1.0, log=True),
         "embedding_size": [64, 96, 128],
         "train_batch_size": [512, 1024, 2048],
-        "mlp_hidden_size": ["[64, 64]", "[128]"],
+        "mlp_hidden_size": [[64, 64], [128]],
         "dropout": space.Interval(0.1, 0.3),
         "n_layers": [1, 2, 3, 4],
         "alpha": [0.0, 0.25, 0.5, 0.75, 1.0],
         "knn_k": space.Interval(5, 20, integer=True),
     }
+    lists = {"mlp_hidden_size": read["mlp_hidden_size"]}
+    checked, default = space.check_space(
+        lists, "f", lambda values: make_config("NeuMF", planted.folder, **values)
+    )
+    usual = default["mlp_hidden_size"]
+    assert checked["mlp_hidden_size"].choices == ("[64, 64]", "[128]", usual)
 
 
 @pytest.mark.parametrize(
