@@ -503,3 +503,10 @@ def test_without_optuna_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert run_command("tune", "--model=BPR") == 2
     assert 'pip install "recbole_sigrec[tune]"' in capsys.readouterr().err
+def test_an_interval_of_one_number_is_one_configuration():
+    floats = optuna.distributions.FloatDistribution
+    choice = optuna.distributions.CategoricalDistribution(["1", "2"])
+    assert space.size({"a": floats(0.1, 0.1), "b": choice}) == 2
+    assert space.size({"a": floats(0.1, 0.2), "b": choice}) == np.inf
+
+

@@ -233,6 +233,8 @@ def size(space: Space) -> float:
 
 
 def _size(distribution: distributions.BaseDistribution) -> float:
+    if distribution.single():
+        return 1
     if isinstance(distribution, distributions.CategoricalDistribution):
         return len(distribution.choices)
     if isinstance(distribution, distributions.IntDistribution):
