@@ -87,6 +87,10 @@ def tried(result) -> list[tuple]:
     """The configurations of a result's trials, without those that were cut off."""
     keys = list(result["values"])
     return [tuple(t[k] for k in keys) for t in result["trials"] if t["state"] != "cut off"]
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
 
 
 # ---- the search ----------------------------------------------------------------------------------
@@ -158,6 +162,35 @@ def test_a_trial_is_pruned_by_the_median_but_not_in_the_first_epochs(tuned, stub
     ended = {}
 
     def learn(trial):
+@pytest.mark.parametrize("call", ["enqueue_trial", "tell"])
+def test_going_on_may_be_cut_off_too(call, tuned, stub, monkeypatch):
+    """The first trial was running: its configuration, the default, is neither lost nor repeated."""
+    stub(lambda trial: height(trial.params))
+    whole = tuned(out="whole", trials=5)
+    stub(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(trials=5)
+    stub(lambda trial: height(trial.params))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optuna.Study, call, interrupt)
+        tuned(trials=5)
+    assert tried(tuned(trials=5)) == tried(whole)
+
+
+def test_a_trial_that_failed_when_the_search_was_cut_off_is_not_run_again(tuned, stub, monkeypatch):
+    def fails(trial):
+        raise ValueError("no")
+
+    stub(fails)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optuna.Study, "tell", interrupt)
+        tuned(trials=3)
+    stub(lambda trial: height(trial.params))
+    result = tuned(trials=3)
+    assert [t["state"] for t in result["trials"]] == ["fail", "complete", "complete"]
+    assert result["trials"][0]["error"] == "ValueError: no"
+
+
         good = trial.number < study.STARTUP_TRIALS
         for epoch in range(study.WARMUP_EPOCHS - 2, study.WARMUP_EPOCHS + 3):
             score = 0.5 if good else 0.1

@@ -125,11 +125,18 @@ def enqueue(study: optuna.Study, params: dict[str, Any]) -> None:
 
 
 def queue_again(study: optuna.Study) -> None:
-    """Give up the trials that were running when the search was cut off, and queue them anew."""
+    """Give up the trials that were running when the search was cut off, and queue them anew.
+
+    It may be cut off itself, anywhere: no configuration is lost, and none is queued twice.
+    """
+    waiting = [t.user_attrs["params"] for t in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         enqueue(study, trial.user_attrs["params"])
 
+        params = trial.user_attrs["params"]
+        if "error" not in trial.user_attrs and params not in waiting:  # it had not failed yet
+            enqueue(study, params)
 
 def was_cut_off(trial: FrozenTrial) -> bool:
     """Whether a trial was given up by :func:`queue_again`; it does not count as one."""
