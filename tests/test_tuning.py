@@ -212,20 +212,23 @@ def test_a_trial_that_failed_when_the_search_was_cut_off_is_not_run_again(tuned,
     ).read_text("utf-8")
 
 
-def test_a_trial_that_fails_is_told_and_the_others_go_on(tuned, stub, capsys):
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, MemoryError])
+def test_a_trial_that_fails_is_told_and_the_others_go_on(kind, tuned, stub, capsys):
     def fails(trial):
         if space.decode(trial.params)["weight_decay"] == 0.0:
-            raise ValueError("Training loss is nan")
+            raise kind("Training loss is nan")
         return height(trial.params)
 
     stub(fails)
-    with pytest.raises(SIGRecError, match=r"no trial in \[out\] was completed; trial 0: Training"):
+    says = rf"no trial in \[out\] was completed; trial 0: {kind.__name__}: Training"
+    with pytest.raises(SIGRecError, match=says):
         tuned(trials=1)
     assert not Path("out/best.yaml").exists()
     result = tuned(trials=12)
     failed = [t for t in result["trials"] if t["state"] == "fail"]
-    assert len(failed) == 3 and {t["error"] for t in failed} == {"Training loss is nan"}
-    assert capsys.readouterr().out.count("Training loss is nan") == 3
+    error = f"{kind.__name__}: Training loss is nan"
+    assert len(failed) == 3 and {t["error"] for t in failed} == {error}
+    assert capsys.readouterr().out.count(error) == 3
 
 
 # ---- real trials ---------------------------------------------------------------------------------
@@ -278,6 +281,12 @@ fork = multiprocessing.get_context("fork")  # which needs no imports
 
 
 def _tune_in_child(given):
+def test_a_trial_that_is_never_validated_fails(tuned, space_file):
+    result = tuned(params_file=space_file({"eval_step": [1, 0]}), trials=2)
+    assert [t["state"] for t in result["trials"]] == ["complete", "fail"]
+    assert "epochs = 2, eval_step = 0: the model was never valid" in result["trials"][1]["error"]
+
+
     processes.multiprocessing.get_context = lambda method: fork
     search.tune(**given)
 

@@ -153,13 +153,13 @@ def _work(task: Task, study: optuna.Study, split: Split) -> None:
 
 
 def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> None:
-    """Train a trial and tell its score; wrong values, and losses that are not a number, fail it."""
+    """Train a trial and tell its score; any error fails it, and the search goes on."""
     try:
         score = train(trial, task, split)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-    except ValueError as error:
-        trial.set_user_attr("error", str(error))
+    except Exception as error:  # memory that is not there, shapes that do not fit, …
+        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
     else:
         study.tell(trial, score)
@@ -170,7 +170,8 @@ def train(trial: optuna.Trial, task: Task, split: Split) -> float:
 
     Raises:
         optuna.TrialPruned: the trial is not worth going on with.
-        ValueError: the model refuses the configuration, or its loss is not a number.
+        ConfigError: the model refuses the configuration, or was never validated.
+        ValueError: its loss is not a number.
     """
     config = task.config(decode(trial.params))
 
@@ -193,3 +194,8 @@ def train(trial: optuna.Trial, task: Task, split: Split) -> float:
             callback_fn=after_validation,
         )
     return score
+    if not trainer.history:
+        raise ConfigError(
+            f"epochs = {config['epochs']}, eval_step = {config['eval_step']}: the model was never "
+            f"validated"
+        )
