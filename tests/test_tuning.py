@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,9 @@ def values(planted, make_values):
 def tuned(values, space_file):
     """``tuned(...)``: tune BPR on the planted data."""
 
-    def call(model="BPR", trials=3, out="out", params_file=None, dataset="planted", **overrides):
+    def call(
+        model="BPR", trials=3, out="out", params_file=None, dataset="planted", jobs=1, **overrides
+    ):
         return search.tune(
             model=model,
             dataset=dataset,
@@ -62,6 +65,7 @@ def tuned(values, space_file):
             out=out,
             values={**values, **overrides},
             params_file=params_file or space_file(),
+            jobs=jobs,
         )
 
     return call
@@ -83,14 +87,14 @@ def stub(monkeypatch):
     return use
 
 
-def tried(result) -> list[tuple]:
-    """The configurations of a result's trials, without those that were cut off."""
-    keys = list(result["values"])
-    return [tuple(t[k] for k in keys) for t in result["trials"] if t["state"] != "cut off"]
 def interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
+def tried(result) -> list[tuple]:
+    """The configurations of a result's trials, without those that were cut off."""
+    keys = list(result["values"])
+    return [tuple(t[k] for k in keys) for t in result["trials"] if t["state"] != "cut off"]
 
 
 # ---- the search ----------------------------------------------------------------------------------
@@ -158,10 +162,6 @@ def test_a_search_that_is_cut_off_goes_on(tuned, stub):
     assert tried(tuned(trials=8))[:7] == tried(whole)  # more may be asked for later
 
 
-def test_a_trial_is_pruned_by_the_median_but_not_in_the_first_epochs(tuned, stub):
-    ended = {}
-
-    def learn(trial):
 @pytest.mark.parametrize("call", ["enqueue_trial", "tell"])
 def test_going_on_may_be_cut_off_too(call, tuned, stub, monkeypatch):
     """The first trial was running: its configuration, the default, is neither lost nor repeated."""
@@ -191,6 +191,10 @@ def test_a_trial_that_failed_when_the_search_was_cut_off_is_not_run_again(tuned,
     assert result["trials"][0]["error"] == "ValueError: no"
 
 
+def test_a_trial_is_pruned_by_the_median_but_not_in_the_first_epochs(tuned, stub):
+    ended = {}
+
+    def learn(trial):
         good = trial.number < study.STARTUP_TRIALS
         for epoch in range(study.WARMUP_EPOCHS - 2, study.WARMUP_EPOCHS + 3):
             score = 0.5 if good else 0.1
@@ -277,16 +281,16 @@ def test_a_trial_is_the_run_that_its_file_gives(tuned, values, monkeypatch, caps
     assert ran["best_valid_result"]["recall@20"] == result["score"]
 
 
-fork = multiprocessing.get_context("fork")  # which needs no imports
-
-
-def _tune_in_child(given):
 def test_a_trial_that_is_never_validated_fails(tuned, space_file):
     result = tuned(params_file=space_file({"eval_step": [1, 0]}), trials=2)
     assert [t["state"] for t in result["trials"]] == ["complete", "fail"]
     assert "epochs = 2, eval_step = 0: the model was never valid" in result["trials"][1]["error"]
 
 
+fork = multiprocessing.get_context("fork")  # which needs no imports
+
+
+def _tune_in_child(given):
     processes.multiprocessing.get_context = lambda method: fork
     search.tune(**given)
 
@@ -358,6 +362,19 @@ def test_data_that_has_changed_is_noticed(tuned, stub, with_audio):
     np.save(with_audio / "audio_feat.npy", np.load(with_audio / "audio_feat.npy") + 1)
     with pytest.raises(ConfigError, match="another data set: fingerprint"):
         tuned(**given)
+
+
+def test_data_that_changes_before_the_workers_read_it_is_noticed(
+    tuned, stub, with_audio, monkeypatch
+):
+    def change_and_start(jobs):
+        np.save(with_audio / "audio_feat.npy", np.load(with_audio / "audio_feat.npy") + 1)
+        return ThreadPoolExecutor(1)
+
+    stub(lambda trial: height(trial.params))
+    monkeypatch.setattr(search, "worker_pool", change_and_start)
+    with pytest.raises(DataError, match="has changed since the search began"):
+        tuned(dataset="with_audio", data_path=str(with_audio.parent), jobs=2)
 
 
 # ---- spaces --------------------------------------------------------------------------------------
@@ -490,6 +507,13 @@ def test_intervals_are_widened_to_the_default(planted, make_config):
     assert default == {"learning_rate": 0.001, "knn_k": 10}
 
 
+def test_an_interval_of_one_number_is_one_configuration():
+    floats = optuna.distributions.FloatDistribution
+    choice = optuna.distributions.CategoricalDistribution(["1", "2"])
+    assert space.size({"a": floats(0.1, 0.1), "b": choice}) == 2
+    assert space.size({"a": floats(0.1, 0.2), "b": choice}) == np.inf
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 
@@ -503,9 +527,26 @@ def test_models_are_tuned_with_the_same_budget(values, stub, capsys):
     assert capsys.readouterr().out.count("best: ") == 2
 
 
+def test_empty_names_are_no_models(values, stub):
+    stub(lambda trial: 0.5)
+    arguments = [f"--{key}={value}" for key, value in values.items()]
+    command = ("--models=BPR,", "--dataset=planted", "--trials=1", "--out=both")
+    assert run_command("tune", *command, *arguments) == 0
+    assert [path.name for path in Path("both").iterdir()] == ["BPR"]
+
+
+def test_all_models_are_checked_before_the_first_is_trained(values, stub, capsys):
+    stub(interrupt)
+    arguments = [f"--{key}={value}" for key, value in values.items()]
+    assert run_command("tune", "--models=BPR,LightGNC", "--dataset=planted", *arguments) == 2
+    assert "Did you mean 'LightGCN'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, says",
     [
+        (["--models=,"], "name at least one"),
+        (["--model="], "name at least one"),
         ([], "one of the arguments --model/-m --models is required"),
         (["--model=BPR", "--models=BPR"], "not allowed with"),
         (["--model=ItemKNN"], "ItemKNN] has no search space of its own"),
@@ -545,10 +586,3 @@ def test_without_optuna_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert run_command("tune", "--model=BPR") == 2
     assert 'pip install "recbole_sigrec[tune]"' in capsys.readouterr().err
-def test_an_interval_of_one_number_is_one_configuration():
-    floats = optuna.distributions.FloatDistribution
-    choice = optuna.distributions.CategoricalDistribution(["1", "2"])
-    assert space.size({"a": floats(0.1, 0.1), "b": choice}) == 2
-    assert space.size({"a": floats(0.1, 0.2), "b": choice}) == np.inf
-
-
