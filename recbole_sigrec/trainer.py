@@ -67,6 +67,7 @@ class SafeTrainer:
         compat.numpy_aliases()
         with compat.one_tensorboard():
             super().__init__(config, model)
+        self.eval_step = min(self.eval_step, self.epochs)  # a trainer may have set fewer epochs
         self.eval_collector = compat.Collector(config)
         name = f"{config['model']}-{config['dataset']}-{config['seed']}-{get_local_time()}"
         unique = f"{os.getpid()}-{next(_COUNTER)}"  # several runs may start within a second

@@ -15,7 +15,7 @@ from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator.collector import DataStruct
 from recbole.utils import FeatureType
 
-from recbole_sigrec import Config, compat, load_data_and_model
+from recbole_sigrec import Config, compat, load_data_and_model, run
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.quick_start import build_model, data_preparation
 from recbole_sigrec.registry import recbole_models, resolve_model
@@ -128,6 +128,14 @@ def test_recboles_model_from_run_to_reload(folder, tmp_path, name):
     trainer = trainer_class(config["MODEL_TYPE"], name)(config, model)
     again = trainer.evaluate(test, load_best_model=False)
     assert dict(again) == result["test_result"]
+
+
+@pytest.mark.parametrize("name", ["ItemKNN", "ContentEASE"])
+def test_a_model_of_one_pass_is_validated_whatever_the_step(planted, make_values, name):
+    values = make_values(planted.folder, epochs=4, eval_step=2)
+    result = run(name, "planted", config_dict=values)
+    assert (result["epochs"], result["best_epoch"]) == (1, 0)
+    assert 0 <= result["best_valid_result"]["recall@20"] <= 1
 
 
 @pytest.mark.parametrize("name", ["LightGCN", "BPR", "NGCF"])

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,9 @@ def values(planted, make_values):
 def tuned(values, space_file):
     """``tuned(...)``: tune BPR on the planted data."""
 
-    def call(model="BPR", trials=3, out="out", params_file=None, dataset="planted", **overrides):
+    def call(
+        model="BPR", trials=3, out="out", params_file=None, dataset="planted", jobs=1, **overrides
+    ):
         return search.tune(
             model=model,
             dataset=dataset,
@@ -62,6 +65,7 @@ def tuned(values, space_file):
             out=out,
             values={**values, **overrides},
             params_file=params_file or space_file(),
+            jobs=jobs,
         )
 
     return call
@@ -81,6 +85,10 @@ def stub(monkeypatch):
         monkeypatch.setattr(search, "train", lambda trial, task, split: score(trial))
 
     return use
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
 
 
 def tried(result) -> list[tuple]:
@@ -154,6 +162,35 @@ def test_a_search_that_is_cut_off_goes_on(tuned, stub):
     assert tried(tuned(trials=8))[:7] == tried(whole)  # more may be asked for later
 
 
+@pytest.mark.parametrize("call", ["enqueue_trial", "tell"])
+def test_going_on_may_be_cut_off_too(call, tuned, stub, monkeypatch):
+    """The first trial was running: its configuration, the default, is neither lost nor repeated."""
+    stub(lambda trial: height(trial.params))
+    whole = tuned(out="whole", trials=5)
+    stub(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(trials=5)
+    stub(lambda trial: height(trial.params))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optuna.Study, call, interrupt)
+        tuned(trials=5)
+    assert tried(tuned(trials=5)) == tried(whole)
+
+
+def test_a_trial_that_failed_when_the_search_was_cut_off_is_not_run_again(tuned, stub, monkeypatch):
+    def fails(trial):
+        raise ValueError("no")
+
+    stub(fails)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(optuna.Study, "tell", interrupt)
+        tuned(trials=3)
+    stub(lambda trial: height(trial.params))
+    result = tuned(trials=3)
+    assert [t["state"] for t in result["trials"]] == ["fail", "complete", "complete"]
+    assert result["trials"][0]["error"] == "ValueError: no"
+
+
 def test_a_trial_is_pruned_by_the_median_but_not_in_the_first_epochs(tuned, stub):
     ended = {}
 
@@ -179,20 +216,23 @@ def test_a_trial_is_pruned_by_the_median_but_not_in_the_first_epochs(tuned, stub
     ).read_text("utf-8")
 
 
-def test_a_trial_that_fails_is_told_and_the_others_go_on(tuned, stub, capsys):
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, MemoryError])
+def test_a_trial_that_fails_is_told_and_the_others_go_on(kind, tuned, stub, capsys):
     def fails(trial):
         if space.decode(trial.params)["weight_decay"] == 0.0:
-            raise ValueError("Training loss is nan")
+            raise kind("Training loss is nan")
         return height(trial.params)
 
     stub(fails)
-    with pytest.raises(SIGRecError, match=r"no trial in \[out\] was completed; trial 0: Training"):
+    says = rf"no trial in \[out\] was completed; trial 0: {kind.__name__}: Training"
+    with pytest.raises(SIGRecError, match=says):
         tuned(trials=1)
     assert not Path("out/best.yaml").exists()
     result = tuned(trials=12)
     failed = [t for t in result["trials"] if t["state"] == "fail"]
-    assert len(failed) == 3 and {t["error"] for t in failed} == {"Training loss is nan"}
-    assert capsys.readouterr().out.count("Training loss is nan") == 3
+    error = f"{kind.__name__}: Training loss is nan"
+    assert len(failed) == 3 and {t["error"] for t in failed} == {error}
+    assert capsys.readouterr().out.count(error) == 3
 
 
 # ---- real trials ---------------------------------------------------------------------------------
@@ -239,6 +279,12 @@ def test_a_trial_is_the_run_that_its_file_gives(tuned, values, monkeypatch, caps
     assert main([*words[1:], "--result_file=r.json"]) == 0
     ran = json.loads(Path("r.json").read_text("utf-8"))
     assert ran["best_valid_result"]["recall@20"] == result["score"]
+
+
+def test_a_trial_that_is_never_validated_fails(tuned, space_file):
+    result = tuned(params_file=space_file({"eval_step": [1, 0]}), trials=2)
+    assert [t["state"] for t in result["trials"]] == ["complete", "fail"]
+    assert "epochs = 2, eval_step = 0: the model was never valid" in result["trials"][1]["error"]
 
 
 fork = multiprocessing.get_context("fork")  # which needs no imports
@@ -318,6 +364,19 @@ def test_data_that_has_changed_is_noticed(tuned, stub, with_audio):
         tuned(**given)
 
 
+def test_data_that_changes_before_the_workers_read_it_is_noticed(
+    tuned, stub, with_audio, monkeypatch
+):
+    def change_and_start(jobs):
+        np.save(with_audio / "audio_feat.npy", np.load(with_audio / "audio_feat.npy") + 1)
+        return ThreadPoolExecutor(1)
+
+    stub(lambda trial: height(trial.params))
+    monkeypatch.setattr(search, "worker_pool", change_and_start)
+    with pytest.raises(DataError, match="has changed since the search began"):
+        tuned(dataset="with_audio", data_path=str(with_audio.parent), jobs=2)
+
+
 # ---- spaces --------------------------------------------------------------------------------------
 
 
@@ -350,7 +409,7 @@ def test_a_space_alone_changes_no_default(model, planted, make_config, monkeypat
     assert "search_space" not in config
 
 
-def test_recboles_params_files_are_read():
+def test_recboles_params_files_are_read(planted, make_config):
     text = (
         "learning_rate loguniform -8,0\n"
         "embedding_size choice [64, 96 , 128]\n"
@@ -362,16 +421,23 @@ def test_recboles_params_files_are_read():
         "alpha quniform 0,1,0.25\n"
         "knn_k uniformint 5,20\n"
     )
-    assert space.parse_params(text, "f") == {
+    read = space.parse_params(text, "f")
+    assert read == {
         "learning_rate": space.Interval(np.exp(-8), 1.0, log=True),
         "embedding_size": [64, 96, 128],
         "train_batch_size": [512, 1024, 2048],
-        "mlp_hidden_size": ["[64, 64]", "[128]"],
+        "mlp_hidden_size": [[64, 64], [128]],
         "dropout": space.Interval(0.1, 0.3),
         "n_layers": [1, 2, 3, 4],
         "alpha": [0.0, 0.25, 0.5, 0.75, 1.0],
         "knn_k": space.Interval(5, 20, integer=True),
     }
+    lists = {"mlp_hidden_size": read["mlp_hidden_size"]}
+    checked, default = space.check_space(
+        lists, "f", lambda values: make_config("NeuMF", planted.folder, **values)
+    )
+    usual = default["mlp_hidden_size"]
+    assert checked["mlp_hidden_size"].choices == ("[64, 64]", "[128]", usual)
 
 
 @pytest.mark.parametrize(
@@ -441,6 +507,13 @@ def test_intervals_are_widened_to_the_default(planted, make_config):
     assert default == {"learning_rate": 0.001, "knn_k": 10}
 
 
+def test_an_interval_of_one_number_is_one_configuration():
+    floats = optuna.distributions.FloatDistribution
+    choice = optuna.distributions.CategoricalDistribution(["1", "2"])
+    assert space.size({"a": floats(0.1, 0.1), "b": choice}) == 2
+    assert space.size({"a": floats(0.1, 0.2), "b": choice}) == np.inf
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 
@@ -454,9 +527,26 @@ def test_models_are_tuned_with_the_same_budget(values, stub, capsys):
     assert capsys.readouterr().out.count("best: ") == 2
 
 
+def test_empty_names_are_no_models(values, stub):
+    stub(lambda trial: 0.5)
+    arguments = [f"--{key}={value}" for key, value in values.items()]
+    command = ("--models=BPR,", "--dataset=planted", "--trials=1", "--out=both")
+    assert run_command("tune", *command, *arguments) == 0
+    assert [path.name for path in Path("both").iterdir()] == ["BPR"]
+
+
+def test_all_models_are_checked_before_the_first_is_trained(values, stub, capsys):
+    stub(interrupt)
+    arguments = [f"--{key}={value}" for key, value in values.items()]
+    assert run_command("tune", "--models=BPR,LightGNC", "--dataset=planted", *arguments) == 2
+    assert "Did you mean 'LightGCN'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, says",
     [
+        (["--models=,"], "name at least one"),
+        (["--model="], "name at least one"),
         ([], "one of the arguments --model/-m --models is required"),
         (["--model=BPR", "--models=BPR"], "not allowed with"),
         (["--model=ItemKNN"], "ItemKNN] has no search space of its own"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recbole_sigrec.commands.arguments import Once, Parser, need_recbole
+from recbole_sigrec.errors import ConfigError
 
 USAGE = """\
 recbole-sigrec tune --model NAME | --models NAME,NAME,… [--dataset NAME] [--trials N] [--out DIR]
@@ -38,18 +39,25 @@ def main(arguments: list[str]) -> int:
     known, rest = parser.parse_known_args(arguments)
     need_recbole()
     from recbole_sigrec.config import parse_command_line
-    from recbole_sigrec.tuning.search import tune
+    from recbole_sigrec.tuning.search import plan, search
 
-    models = [known.model] if known.model else known.models.split(",")
-    for model in models:
-        tune(
-            model=model,
+    given = [known.model] if known.models is None else known.models.split(",")
+    names = [name for name in given if name]
+    if not names:
+        raise ConfigError(f"models {given}: name at least one")
+    tasks = [
+        plan(
+            model=name,
             dataset=known.dataset,
             trials=known.trials,
-            out=Path(known.out) / model if known.out and known.models else known.out,
+            out=Path(known.out) / name if known.out and known.models else known.out,
             config_files=(known.config_files or "").split(),
             values=parse_command_line(rest),
             params_file=known.params_file,
             jobs=known.jobs,
         )
+        for name in names
+    ]
+    for task in tasks:
+        search(task)
     return 0

@@ -13,7 +13,7 @@ from filelock import FileLock
 from optuna.trial import TrialState
 from recbole.utils import init_seed
 
-from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.errors import ConfigError, DataError
 from recbole_sigrec.evaluator.arms import OWN_KEYS, Arm, Setting
 from recbole_sigrec.evaluator.split import Split
 from recbole_sigrec.processes import alone_in, worker_pool
@@ -80,22 +80,24 @@ def tune(
             any training.
         SIGRecError: no trial was completed.
     """
-    quiet()
-    task, default = _task(model, dataset, trials, out, config_files, values, params_file, jobs)
-    results.check_folder(task)
-    check_outputs(task.base)
+    return search(plan(model, dataset, trials, out, config_files, values, params_file, jobs))
+
+
+def search(task: Task) -> dict[str, Any]:
+    """:func:`tune` for a task of :func:`plan`."""
     with alone_in(task.out):
         study = open_study(task)
         split = Split.load(task.base)
         check_same(study, task, split.fingerprint)
         queue_again(study)
         if not study.trials:
-            enqueue(study, default)
-        if jobs == 1:
+            enqueue(study, task.default)
+        if task.jobs == 1:
             _work(task, study, split)
         else:
-            with worker_pool(jobs) as pool:
-                for worker in [pool.submit(_work_in_process, task) for _ in range(jobs)]:
+            with worker_pool(task.jobs) as pool:
+                given = _work_in_process, task, split.fingerprint
+                for worker in [pool.submit(*given) for _ in range(task.jobs)]:
                     worker.result()
         results.write_table(study, task)
         found = results.write_best(study, task)
@@ -103,10 +105,22 @@ def tune(
     return found
 
 
-def _task(
-    model, dataset, trials, out, config_files, values, params_file, jobs
-) -> tuple[Task, dict[str, Any]]:
-    """The task of :func:`tune`, and the default configuration in the terms of its space."""
+def plan(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    trials: int = 20,
+    out: str | Path | None = None,
+    config_files: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    params_file: str | Path | None = None,
+    jobs: int = 1,
+) -> Task:
+    """What :func:`tune` with these arguments searches, checked without reading the data set.
+
+    Raises:
+        ConfigError: an argument, the config, the search space or the folder is wrong.
+    """
+    quiet()
     if trials < 1 or jobs < 1:
         raise ConfigError(f"trials = {trials}, jobs = {jobs}: at least one of each is needed")
     given = dict(values or {})
@@ -129,13 +143,19 @@ def _task(
     out = Path(out or Path("tuning") / config["dataset"] / config["model"])
     base = setting.config(arm, checkpoint_dir=str(out))
     threads = max(1, torch.get_num_threads() // jobs)
-    task = Task(arm, setting, base, space, out, trials, jobs, threads)
-    return task, {key: default[key] for key in space}
+    default = {key: default[key] for key in space}
+    task = Task(arm, setting, base, space, default, out, trials, jobs, threads)
+    results.check_folder(task)
+    check_outputs(base)
+    return task
 
 
-def _work_in_process(task: Task) -> None:
+def _work_in_process(task: Task, fingerprint: str) -> None:
     quiet()
-    _work(task, open_study(task), Split.load(task.base))
+    split = Split.load(task.base)
+    if split.fingerprint != fingerprint:
+        raise DataError("the data set has changed since the search began")
+    _work(task, open_study(task), split)
 
 
 def _work(task: Task, study: optuna.Study, split: Split) -> None:
@@ -153,13 +173,13 @@ def _work(task: Task, study: optuna.Study, split: Split) -> None:
 
 
 def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> None:
-    """Train a trial and tell its score; wrong values, and losses that are not a number, fail it."""
+    """Train a trial and tell its score; any error fails it, and the search goes on."""
     try:
         score = train(trial, task, split)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-    except ValueError as error:
-        trial.set_user_attr("error", str(error))
+    except Exception as error:  # memory that is not there, shapes that do not fit, …
+        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
     else:
         study.tell(trial, score)
@@ -170,7 +190,8 @@ def train(trial: optuna.Trial, task: Task, split: Split) -> float:
 
     Raises:
         optuna.TrialPruned: the trial is not worth going on with.
-        ValueError: the model refuses the configuration, or its loss is not a number.
+        ConfigError: the model refuses the configuration, or was never validated.
+        ValueError: its loss is not a number.
     """
     config = task.config(decode(trial.params))
 
@@ -191,5 +212,10 @@ def train(trial: optuna.Trial, task: Task, split: Split) -> float:
             saved=False,
             show_progress=show,
             callback_fn=after_validation,
+        )
+    if not trainer.history:
+        raise ConfigError(
+            f"epochs = {config['epochs']}, eval_step = {config['eval_step']}: the model was never "
+            f"validated"
         )
     return score

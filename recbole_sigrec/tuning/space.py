@@ -17,7 +17,14 @@ from typing import Any
 import yaml
 from optuna import distributions
 
-from recbole_sigrec.config import RUNTIME_KEYS, Config, PluginKeys, YamlLoader, property_root
+from recbole_sigrec.config import (
+    RUNTIME_KEYS,
+    Config,
+    PluginKeys,
+    YamlLoader,
+    parse_value,
+    property_root,
+)
 from recbole_sigrec.errors import ConfigError, did_you_mean, some
 from recbole_sigrec.evaluator.arms import SHARED_KEYS
 from recbole_sigrec.trainer import MACHINE_KEYS
@@ -92,9 +99,10 @@ def read_space(model: str, params_file: str | Path | None = None) -> tuple[dict[
 def parse_params(text: str, source: str) -> dict[str, Any]:
     """The lines of a file of RecBole's HyperTuning, each ``key type values``.
 
-    The types, which are hyperopt's: ``choice [a, b, …]``, Python literals; ``uniform low,high``;
-    ``loguniform low,high``, the natural logarithms of the limits; ``quniform low,high,q``, the
-    multiples of q; ``uniformint low,high``.
+    The types, which are hyperopt's: ``choice [a, b, …]``, Python literals, whose texts are read
+    as the config reads them: ``'[64, 64]'`` is a list; ``uniform low,high``; ``loguniform
+    low,high``, the natural logarithms of the limits; ``quniform low,high,q``, the multiples of q;
+    ``uniformint low,high``.
 
     Raises:
         ConfigError: a line is not of that form, or a key is given twice.
@@ -126,7 +134,7 @@ def _choice(text: str) -> list:
     values = ast.literal_eval(text)
     if not isinstance(values, list | tuple):
         raise ValueError("expected a list")
-    return list(values)
+    return [parse_value(value) if isinstance(value, str) else value for value in values]
 
 
 def _numbers(text: str, n: int) -> list[float]:
@@ -225,6 +233,8 @@ def size(space: Space) -> float:
 
 
 def _size(distribution: distributions.BaseDistribution) -> float:
+    if distribution.single():
+        return 1
     if isinstance(distribution, distributions.CategoricalDistribution):
         return len(distribution.choices)
     if isinstance(distribution, distributions.IntDistribution):

@@ -38,6 +38,7 @@ class Task:
         arm, setting: the model and what is given for it, see :class:`Setting`.
         base: their config, that of the first trial.
         space: the distributions of the keys that are searched.
+        default: their values in the base, in the terms of the space: the first trial.
         out: the folder of the study and its results.
         trials: how many configurations are tried.
         jobs: how many at a time.
@@ -48,6 +49,7 @@ class Task:
     setting: Setting
     base: Config
     space: Space
+    default: Mapping[str, Any]
     out: Path
     trials: int
     jobs: int
@@ -119,16 +121,23 @@ def check_same(study: optuna.Study, task: Task, fingerprint: str) -> None:
             )
 
 
-def enqueue(study: optuna.Study, params: dict[str, Any]) -> None:
+def enqueue(study: optuna.Study, params: Mapping[str, Any]) -> None:
     """Queue a configuration, in the terms of the space."""
+    params = dict(params)
     study.enqueue_trial(params, user_attrs={"params": params})
 
 
 def queue_again(study: optuna.Study) -> None:
-    """Give up the trials that were running when the search was cut off, and queue them anew."""
+    """Give up the trials that were running when the search was cut off, and queue them anew.
+
+    It may be cut off itself, anywhere: no configuration is lost, and none is queued twice.
+    """
+    waiting = [t.user_attrs["params"] for t in study.get_trials(states=(TrialState.WAITING,))]
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        params = trial.user_attrs["params"]
+        if "error" not in trial.user_attrs and params not in waiting:  # it had not failed yet
+            enqueue(study, params)
         study.tell(trial.number, state=TrialState.FAIL)
-        enqueue(study, trial.user_attrs["params"])
 
 
 def was_cut_off(trial: FrozenTrial) -> bool:
