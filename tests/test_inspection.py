@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from conftest import write_planted
@@ -21,6 +22,7 @@ from recbole_sigrec.cli import run_command
 from recbole_sigrec.inspection import alignment as module
 from recbole_sigrec.inspection import as_text, check_alignment
 from recbole_sigrec.inspection.alignment import Alignment, share_together
+from recbole_sigrec.inspection.order import HeldOutOrder, held_out_order, item_numbers
 
 DATA = os.environ.get("RECBOLE_SIGREC_DATA")
 
@@ -134,6 +136,76 @@ def test_verdicts(found, verdict):
 def test_without_pairs():
     empty = sp.csr_matrix((3, 3), dtype=np.float32)
     assert check_alignment(empty, empty) == Alignment(0, 0.0, 0.0, 0.0)
+
+
+# ---- the order of held-out items -----------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_held_out_order_is_that_of_the_lists(seed):
+    rng = np.random.default_rng(seed)
+    n_users, n_items = 6, 9
+    taken = rng.random((n_users, n_items)) < 0.5
+    held = taken & (rng.random(taken.shape) < 0.4)
+    train = taken & ~held
+    numbers = rng.permutation(n_items)
+    above, below, chance = [], [], []
+    for u, i in zip(*held.nonzero()):
+        history = numbers[train[u]]
+        if len(history):
+            above.append(all(numbers[i] > history))
+            below.append(all(numbers[i] < history))
+            chance.append(1 / (len(history) + 1))
+    users, items = train.nonzero()
+    held_users, held_items = held.nonzero()
+    found = held_out_order(users, numbers[items], held_users, numbers[held_items], n_users)
+    assert found.pairs == len(above)
+    expected = [np.mean(x) if x else 0.0 for x in (above, below, chance)]
+    np.testing.assert_allclose((found.above, found.below, found.expected), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "expected", "verdict"),
+    [
+        (1.0, 0.0, 0.4, "highest"),
+        (0.0, 0.95, 0.4, "lowest"),
+        (0.94, 0.0, 0.4, None),
+        (1.0, 0.0, 0.9, None),  # chance alone leaves most of them there
+    ],
+)
+def test_when_the_order_tells(above, below, expected, verdict):
+    assert HeldOutOrder(100, above, below, expected).telling == verdict
+
+
+@pytest.mark.parametrize("tokens", [["1", "x"], ["1", ""], ["1", "-2"], ["1", "²"], ["9" * 19]])
+def test_item_tokens_that_are_no_numbers(tokens):
+    assert item_numbers(tokens) is None
+
+
+def test_item_tokens_that_are_numbers():
+    assert item_numbers(["10", "007", "2"]).tolist() == [10, 7, 2]
+
+
+def test_a_split_cut_from_sorted_lists_is_warned_of(tmp_path, capsys):
+    folder = write_mmrec(tmp_path / "data", modalities={"image": features()})
+    file = folder / "toy.inter"
+    assert not any("held-out" in warning for warning in inspected(folder)["warnings"])
+    table = pd.read_csv(file, sep="\t").sort_values(["userID", "itemID"])
+    place = table.groupby("userID").cumcount(ascending=False)
+    table["x_label"] = np.where(place == 0, 2, np.where(place == 1, 1, 0))
+    table.to_csv(file, sep="\t", index=False)
+    capsys.readouterr()
+    figures = inspected(folder)
+    order = figures["held_out_order"]
+    assert order == {
+        "pairs": 2 * N_USERS,
+        "above": 1.0,
+        "below": 0.0,
+        "expected": pytest.approx(1 / 5),  # four training items each
+    }
+    warning = figures["warnings"][-1]
+    assert "highest" in warning and "20.0 % by chance" in warning
+    assert warning in capsys.readouterr().out
 
 
 # ---- the command ---------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ recbole-sigrec inspect NAME [--json FILE] [--html FILE] [--KEY=VALUE …]
 Shows users, items, interactions, density, split sizes, cold users and items, and for each modality
 its dimension, coverage, duplicate rows, norms, and alignment: how much more often an item and its
 nearest in content are in the same training history than items of the same popularity ("lift").
-Features that belong to other items have a lift of 1, which is warned of.
+Features that belong to other items have a lift of 1, which is warned of; so is a split whose
+held-out items nearly all have the highest (or lowest) number of their user's items.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -11,6 +12,7 @@ from texttable import Texttable
 
 from recbole_sigrec.graph import interaction_matrix, knn_graph
 from recbole_sigrec.inspection.alignment import check_alignment
+from recbole_sigrec.inspection.order import HeldOutOrder, held_out_order, item_numbers
 from recbole_sigrec.quick_start import create_dataset
 
 BINS = 40
@@ -27,9 +29,11 @@ def inspect(config) -> dict[str, Any]:
         cold_items`` (without a training interaction), ``users_degree, items_degree`` (histograms
         of their training interactions), ``modalities: {name: {dimension, coverage, missing,
         duplicate_rows, norms, norms_histogram, alignment_pairs, alignment_share,
-        alignment_expected, alignment_lift, alignment_z, alignment}}`` and ``warnings``. A histogram
+        alignment_expected, alignment_lift, alignment_z, alignment}}``, ``held_out_order`` and
+        ``warnings``. A histogram
         is ``{edges, counts}``; ``coverage`` is the share of items that have the modality; norms and
-        duplicates are those of their rows.
+        duplicates are those of their rows. ``held_out_order`` is ``{pairs, above, below,
+        expected}`` of :class:`HeldOutOrder`, or None where item tokens are no numbers.
 
     Raises:
         DataError: the data cannot be used as it is.
@@ -46,6 +50,7 @@ def inspect(config) -> dict[str, Any]:
     )
     by_user = np.diff(interactions.indptr)[1:]
     by_item = np.bincount(interactions.indices, minlength=dataset.item_num)[1:]
+    order = _held_out_order(dataset, train, valid, test)
     split = {"train": len(train), "valid": len(valid), "test": len(test)}
     total = sum(split.values())
     modalities = {
@@ -64,8 +69,10 @@ def inspect(config) -> dict[str, Any]:
         "users_degree": _histogram(by_user, _doubling(by_user.max())),
         "items_degree": _histogram(by_item, _doubling(by_item.max())),
         "modalities": modalities,
+        "held_out_order": None if order is None else dataclasses.asdict(order),
         "warnings": [
-            warning for name, figures in modalities.items() for warning in _warnings(name, figures)
+            *(text for name, found in modalities.items() for text in _warnings(name, found)),
+            *_order_warnings(order),
         ],
     }
 
@@ -164,6 +171,32 @@ def _warnings(name: str, figures: dict[str, Any]) -> list[str]:
         f"modality {name}: items of similar content are taken together no more often than any "
         f"items of the same popularity (lift {figures['alignment_lift']:.2f}); the rows of its "
         f"file may be shuffled or shifted: check its order, or add {name}_ids.txt"
+    ]
+
+
+def _held_out_order(dataset, train, valid, test) -> HeldOutOrder | None:
+    """Validation and test pairs against training pairs; None where item tokens are no numbers."""
+    numbers = item_numbers(dataset.field2id_token[dataset.iid_field][1:])
+    if numbers is None:
+        return None
+    numbers = np.concatenate([[0], numbers])  # the padding item is in no pair
+    users, items = (
+        [np.asarray(part.inter_feat[field]) for part in (train, valid, test)]
+        for field in (dataset.uid_field, dataset.iid_field)
+    )
+    held = np.concatenate(users[1:]), numbers[np.concatenate(items[1:])]
+    return held_out_order(users[0], numbers[items[0]], *held, dataset.user_num)
+
+
+def _order_warnings(order: HeldOutOrder | None) -> list[str]:
+    if order is None or order.telling is None:
+        return []
+    share = max(order.above, order.below)
+    return [
+        f"of {100 * share:.1f} % of the validation and test pairs the item has the {order.telling} "
+        f"number of all items of its user ({100 * order.expected:.1f} % by chance): the split was "
+        f"cut from sorted lists, or item numbers follow time; held-out items are of another "
+        f"popularity than training items, and a model that reads item numbers could tell them"
     ]
 
 
