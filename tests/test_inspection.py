@@ -156,9 +156,7 @@ def test_held_out_order_is_that_of_the_lists(seed):
             above.append(all(numbers[i] > history))
             below.append(all(numbers[i] < history))
             chance.append(1 / (len(history) + 1))
-    users, items = train.nonzero()
-    held_users, held_items = held.nonzero()
-    found = held_out_order(users, numbers[items], held_users, numbers[held_items], n_users)
+    found = held_out_order(sp.csr_matrix(train), numbers, *held.nonzero())
     assert found.pairs == len(above)
     expected = [np.mean(x) if x else 0.0 for x in (above, below, chance)]
     np.testing.assert_allclose((found.above, found.below, found.expected), expected, atol=1e-12)

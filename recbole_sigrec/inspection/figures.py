@@ -29,11 +29,10 @@ def inspect(config) -> dict[str, Any]:
         cold_items`` (without a training interaction), ``users_degree, items_degree`` (histograms
         of their training interactions), ``modalities: {name: {dimension, coverage, missing,
         duplicate_rows, norms, norms_histogram, alignment_pairs, alignment_share,
-        alignment_expected, alignment_lift, alignment_z, alignment}}``, ``held_out_order`` and
-        ``warnings``. A histogram
-        is ``{edges, counts}``; ``coverage`` is the share of items that have the modality; norms and
-        duplicates are those of their rows. ``held_out_order`` is ``{pairs, above, below,
-        expected}`` of :class:`HeldOutOrder`, or None where item tokens are no numbers.
+        alignment_expected, alignment_lift, alignment_z, alignment}}``, ``held_out_order``
+        (:class:`HeldOutOrder` as a dict, or None where item tokens are no numbers) and
+        ``warnings``. A histogram is ``{edges, counts}``; ``coverage`` is the share of items that
+        have the modality; norms and duplicates are those of their rows.
 
     Raises:
         DataError: the data cannot be used as it is.
@@ -50,7 +49,7 @@ def inspect(config) -> dict[str, Any]:
     )
     by_user = np.diff(interactions.indptr)[1:]
     by_item = np.bincount(interactions.indices, minlength=dataset.item_num)[1:]
-    order = _held_out_order(dataset, train, valid, test)
+    order = _held_out_order(dataset, interactions, (valid, test))
     split = {"train": len(train), "valid": len(valid), "test": len(test)}
     total = sum(split.values())
     modalities = {
@@ -174,18 +173,17 @@ def _warnings(name: str, figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def _held_out_order(dataset, train, valid, test) -> HeldOutOrder | None:
-    """Validation and test pairs against training pairs; None where item tokens are no numbers."""
+def _held_out_order(dataset, interactions, parts) -> HeldOutOrder | None:
+    """The pairs of parts against the training pairs; None where item tokens are no numbers."""
     numbers = item_numbers(dataset.field2id_token[dataset.iid_field][1:])
     if numbers is None:
         return None
     numbers = np.concatenate([[0], numbers])  # the padding item is in no pair
-    users, items = (
-        [np.asarray(part.inter_feat[field]) for part in (train, valid, test)]
+    held = (
+        np.concatenate([part.inter_feat[field] for part in parts])
         for field in (dataset.uid_field, dataset.iid_field)
     )
-    held = np.concatenate(users[1:]), numbers[np.concatenate(items[1:])]
-    return held_out_order(users[0], numbers[items[0]], *held, dataset.user_num)
+    return held_out_order(interactions, numbers, *held)
 
 
 def _order_warnings(order: HeldOutOrder | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import scipy.sparse as sp
 
 TELLING = 0.95  # share of held-out items at one end, from which the split is called out
 ROOM = 0.1  # … if chance leaves at least that much
@@ -28,14 +29,16 @@ class HeldOutOrder:
     @property
     def telling(self) -> str | None:
         """``highest`` or ``lowest`` where nearly all held-out items are at that end, else None."""
-        if self.pairs == 0 or self.expected > TELLING - ROOM:
+        if self.expected > TELLING - ROOM:
             return None
         if self.above >= TELLING:
             return "highest"
         return "lowest" if self.below >= TELLING else None
 
 
-def held_out_order(users, numbers, held_users, held_numbers, n_users: int) -> HeldOutOrder:
+def held_out_order(
+    interactions: sp.csr_matrix, numbers: np.ndarray, held_users, held_items
+) -> HeldOutOrder:
     """Compare the numbers of held-out items with those of the training items of their users.
 
     A split at random leaves a held-out item at either end of a history of n items with probability
@@ -44,17 +47,18 @@ def held_out_order(users, numbers, held_users, held_numbers, n_users: int) -> He
     and the held-out items are of another popularity than the training items (our choice).
 
     Args:
-        users, numbers: of the training interactions, int64 [n_train].
-        held_users, held_numbers: of the held-out interactions, int64 [n_held].
-        n_users: number of user ids.
+        interactions: binary R [n_users, n_items] of the training interactions alone.
+        numbers: the number of each item id, int64 [n_items].
+        held_users, held_items: ids of the held-out interactions, int64 [n_held].
     """
-    highest = np.full(n_users, np.iinfo(np.int64).min)
-    lowest = np.full(n_users, np.iinfo(np.int64).max)
-    np.maximum.at(highest, users, numbers)
-    np.minimum.at(lowest, users, numbers)
-    count = np.bincount(users, minlength=n_users)[held_users]
+    users, items = interactions.nonzero()
+    highest = np.full(interactions.shape[0], np.iinfo(np.int64).min)
+    lowest = np.full(interactions.shape[0], np.iinfo(np.int64).max)
+    np.maximum.at(highest, users, numbers[items])
+    np.minimum.at(lowest, users, numbers[items])
+    count = np.diff(interactions.indptr)[held_users]
     known = count > 0
-    u, number = held_users[known], held_numbers[known]
+    u, number = held_users[known], numbers[held_items[known]]
     if len(u) == 0:
         return HeldOutOrder(0, 0.0, 0.0, 0.0)
     return HeldOutOrder(
