@@ -1,7 +1,5 @@
 """LGMRec: local and global graph learning for multimodal recommendation (arXiv 2312.16400).
 
-The parts are the paper's (AAAI 2024).
-
 1.  Local, collaborative: b = LightGCN on the user-item graph, mean over layers.
 2.  Local, modality: items x_i^m W_m, users the mean over their items that have m; l^m is the last
     of L_m layers on the user-item graph.
@@ -13,10 +11,11 @@ The parts are the paper's (AAAI 2024).
 5.  L = L_BPR + λ_cl Σ_{m < m'} HCL + λ_reg (‖E_u‖ + ‖E_i‖ + ‖E_j‖)/batch; HCL is the InfoNCE from
     t^m to t^m', users and positive items, each against all users or items.
 
-Where the paper and the authors' released code differ, the code is followed: Gumbel noise (the
-paper's is log δ − log(1 − δ)), one draw of dropout for both uses of D(H_i), HCL summed over the
-batch's users and positives with their repetitions rather than over all nodes, norms that are not
-squared, of the batch's e, and negatives from items seen in training. Raw features are constant.
+Where the paper (AAAI 2024) and the authors' released code differ, the code is followed: Gumbel
+noise (the paper's is log δ − log(1 − δ)), one draw of dropout for both uses of D(H_i), HCL summed
+over the batch's users and positives with their repetitions rather than over all nodes, norms that
+are not squared, of the batch's e, and negatives from items seen in training. Raw features are
+constant.
 
 Ours:
 
