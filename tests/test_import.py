@@ -211,7 +211,8 @@ def test_categories_of_parquet_are_ids(tmp_path):
     frame.to_parquet(tmp_path / "t.parquet")
     made = read_table(tmp_path / "t.parquet", Columns("u", "i")).pairs
     assert (made.user_tokens, made.item_tokens) == (["7", "8"], ["a", "b", "007"])
-    assert (made.users.tolist(), made.items.tolist()) == ([0, 0, 0, 1], [0, 1, 0, 2])
+    users, items, _ = next(made.batches())
+    assert (users.tolist(), items.tolist()) == ([0, 0, 0, 1], [0, 1, 0, 2])
     frame.loc[1, "i"] = None
     frame.to_parquet(tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"\[i\] is \[''\] in row 2 "):

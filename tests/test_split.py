@@ -9,18 +9,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_sigrec.data.pairs import Pairs, PairsBuilder, is_token
-from recbole_sigrec.data.split import k_core, read_ratios, split_labels
+from recbole_sigrec.data.pairs import Pairs, is_token
+from recbole_sigrec.data.split import k_core, read_ratios, split_pairs
 from recbole_sigrec.errors import DataError
 
 PLACES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=40, unique=True)
 
 
 def pairs_of(places, times=None) -> Pairs:
-    users, items = (np.array([p[n] for p in places], dtype=np.int32) for n in (0, 1))
     names = [str(n) for n in range(7)]
-    times = None if times is None else np.array(times[: len(places)], dtype=np.float64)
-    return Pairs(users, items, names, names, times)
+    pairs = Pairs(names, names)
+    users, items = ([str(place[n]) for place in places] for n in (0, 1))
+    pairs.add(users, items, None if times is None else np.array(times[: len(places)], float))
+    return pairs
+
+
+def rows(batches) -> list[tuple]:
+    """The rows of batches of columns."""
+    return [row for batch in batches for row in zip(*(column.tolist() for column in batch))]
+
+
+def labels_of(pairs: Pairs, places, how, ratios, seed) -> list[int]:
+    """The label of each pair, which come with their users and items in order."""
+    found = rows(split_pairs(pairs, how, ratios, seed))
+    assert [row[:2] for row in found] == places
+    return [row[2] for row in found]
 
 
 @given(PLACES, st.integers(1, 4))
@@ -36,8 +49,8 @@ def test_the_core_is_what_is_left_of_removing_one_by_one(places, k):
             break
         left.remove(few[0])
     pairs = pairs_of(places)
-    keep = k_core(pairs.users, pairs.items, k)
-    assert [place for place, kept in zip(places, keep) if kept] == left
+    k_core(pairs, k)
+    assert [row[:2] for row in rows(pairs.batches())] == left
 
 
 def plain_sizes(n: int, ratios) -> list[int]:
@@ -55,7 +68,7 @@ RATIOS = st.sampled_from([(8, 1, 1), (7, 1, 2), (1, 1, 1), (1, 5, 5), (98, 1, 1)
 
 @given(PLACES, RATIOS, st.integers(0, 5))
 def test_random_split_cuts_each_user_in_a_drawn_order(places, ratios, seed):
-    labels = split_labels(pairs_of(places), "random", ratios, seed)
+    labels = labels_of(pairs_of(places), places, "random", ratios, seed)
     draws = np.random.default_rng(seed).random(len(places)).tolist()
     for user in range(7):
         own = sorted((draws[n], n) for n, place in enumerate(places) if place[0] == user)
@@ -65,12 +78,11 @@ def test_random_split_cuts_each_user_in_a_drawn_order(places, ratios, seed):
 
 @given(PLACES, RATIOS, st.lists(st.integers(0, 9), min_size=40, max_size=40))
 def test_temporal_splits_never_train_on_what_is_later(places, ratios, times):
-    pairs = pairs_of(places, times)
     for how, groups in (
         ("temporal", [[n for n, place in enumerate(places) if place[0] == u] for u in range(7)]),
         ("temporal-global", [list(range(len(places)))]),
     ):
-        labels = split_labels(pairs, how, ratios, 0)
+        labels = labels_of(pairs_of(places, times), places, how, ratios, 0)
         for group in groups:
             ordered = sorted(group, key=lambda n: times[n])  # ties stay in order
             expected = np.repeat([0, 1, 2], plain_sizes(len(group), ratios)).tolist()
@@ -79,7 +91,7 @@ def test_temporal_splits_never_train_on_what_is_later(places, ratios, times):
 
 @given(PLACES, st.none() | st.lists(st.integers(0, 9), min_size=40, max_size=40))
 def test_leave_one_out(places, times):
-    labels = split_labels(pairs_of(places, times), "leave-one-out", (8, 1, 1), 3)
+    labels = labels_of(pairs_of(places, times), places, "leave-one-out", (8, 1, 1), 3)
     keys = np.random.default_rng(3).random(len(places)).tolist() if times is None else times
     for user in range(7):
         own = [n for n, place in enumerate(places) if place[0] == user]
@@ -107,28 +119,54 @@ def test_bad_ratios(text):
 
 @given(st.lists(st.tuples(st.sampled_from("abé"), st.sampled_from("01é")), max_size=12))
 def test_batches_make_the_pairs_of_the_whole(tokens):
-    builder = PairsBuilder()
+    pairs = Pairs()
     for start in range(0, len(tokens), 5):
         batch = tokens[start : start + 5]
-        builder.add([user for user, _ in batch], [item for _, item in batch])
-    pairs = builder.pairs()
-    named = [
-        (pairs.user_tokens[user], pairs.item_tokens[item])
-        for user, item in zip(pairs.users, pairs.items)
-    ]
-    assert named == tokens
-    once = pairs.without_repetitions().compact()
-    named = [
-        (once.user_tokens[user], once.item_tokens[item])
-        for user, item in zip(once.users, once.items)
-    ]
-    assert named == list(dict.fromkeys(tokens))
-    assert once.counts() == {
+        pairs.add([user for user, _ in batch], [item for _, item in batch])
+    assert named(pairs) == tokens
+    pairs.drop_repetitions()
+    assert named(pairs) == list(dict.fromkeys(tokens))
+    assert pairs.counts() == {
         "users": len({user for user, _ in tokens}),
         "items": len({item for _, item in tokens}),
         "interactions": len(set(tokens)),
     }
-    assert len(once.user_tokens) == once.counts()["users"]
+
+
+def named(pairs: Pairs) -> list[tuple[str, str]]:
+    users, items = pairs.user_tokens, pairs.item_tokens
+    return [(users[user], items[item]) for user, item, _ in rows(pairs.batches())]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 3)), max_size=15))
+def test_of_a_repeated_pair_the_earliest_is_kept(timed):
+    pairs = pairs_of([place[:2] for place in timed], [time for *_, time in timed])
+    first = {}
+    for n, (user, item, time) in enumerate(timed):
+        first[user, item] = min(first.get((user, item), (time, n)), (time, n))
+    pairs.drop_repetitions()
+    kept = sorted((n, pair) for pair, (_, n) in first.items())
+    assert [row[:2] for row in rows(pairs.batches())] == [pair for _, pair in kept]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(0, 2)), max_size=9))
+def test_a_pair_in_two_parts_is_refused(labelled):
+    pairs = Pairs("01", "01")
+    users, items = ([str(row[n]) for row in labelled] for n in (0, 1))
+    pairs.add(users, items, labels=np.array([label for *_, label in labelled], dtype=np.int8))
+    if len(set(labelled)) == len({row[:2] for row in labelled}):
+        pairs.drop_repetitions()
+        assert rows(pairs.batches()) == list(dict.fromkeys(labelled))
+    else:
+        with pytest.raises(DataError, match="in two parts"):
+            pairs.drop_repetitions()
+
+
+def test_a_full_disk_names_the_folder_to_choose():
+    pairs = Pairs()
+    pairs._db.execute("PRAGMA max_page_count = 20")  # 80 KB
+    with pytest.raises(DataError, match="full.*SQLITE_TMPDIR"):
+        pairs.add(["u"] * 20_000, ["i"] * 20_000)
 
 
 @pytest.mark.parametrize("token", ["007", "a b", '"', "日本", "x" * 500, "👍🏽", "a\u200db"])

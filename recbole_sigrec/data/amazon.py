@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_sigrec.data.pairs import Pairs, PairsBuilder, is_token
+from recbole_sigrec.data.pairs import Pairs, is_token
 from recbole_sigrec.data.records import Skipped, Unusable, json_object, read_records
 from recbole_sigrec.errors import DataError
 
 IMAGE_DIMENSION = 4096
-_BATCH = 2**16  # reviews held as text at a time
+_BATCH = 2**14  # reviews held as text at a time
 _IMAGES = 256  # image records read at a time: 4 MB
 
 
@@ -30,16 +30,16 @@ def read_reviews(path: Path) -> tuple[Pairs, Skipped]:
     Raises:
         DataError: the file is missing, damaged or cut short, or too much was skipped.
     """
-    builder, skipped = PairsBuilder(), Skipped(path)
+    pairs, skipped = Pairs(), Skipped(path)
     users, items = [], []
     for user, item in read_records(path, _review, skipped):
         users.append(user)
         items.append(item)
         if len(users) == _BATCH:
-            builder.add(users, items)
+            pairs.add(users, items)
             users, items = [], []
-    builder.add(users, items)
-    return builder.pairs(), skipped
+    pairs.add(users, items)
+    return pairs, skipped
 
 
 def _review(line: bytes) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 import recbole_sigrec
 from recbole_sigrec.data.pairs import Pairs
-from recbole_sigrec.data.split import k_core, split_labels
+from recbole_sigrec.data.split import k_core, split_pairs
 from recbole_sigrec.data.writer import (
     Blocks,
     Written,
@@ -45,7 +45,7 @@ class Source:
     """What an importer read.
 
     Attributes:
-        pairs: the interactions, as they are in the source.
+        pairs: the interactions, as they are in the source; building a data set filters them.
         features: modality → its rows, read while they are written.
         files: what was read, for the manifest.
         about: the importer's name and settings, for the manifest.
@@ -88,23 +88,24 @@ def build_dataset(
     pairs = source.pairs
     steps = [{"step": "read", **pairs.counts()}]
     if split != "given":  # the source's own split may then have a pair in two parts
-        pairs = dataclasses.replace(pairs, labels=None)
-    pairs = pairs.without_repetitions()
+        pairs.labelled = False
+    pairs.drop_repetitions()
     steps.append({"step": "repeated pairs dropped", **pairs.counts()})
     if k > 1:
-        pairs = pairs.where(k_core(pairs.users, pairs.items, k))
+        k_core(pairs, k)
         steps.append({"step": f"{k}-core", **pairs.counts()})
-        if not len(pairs):
+        if not steps[-1]["interactions"]:
             raise DataError(f"no interaction is left in the {k}-core; lower --k_core")
-    pairs = pairs.compact()
-    labels = split_labels(pairs, split, ratios, seed)
-    write_interactions(folder / f"{name}.inter", pairs, labels)
+    parts = split_pairs(pairs, split, ratios, seed)
+    sizes = write_interactions(folder / f"{name}.inter", pairs, parts)
+    _, degrees = pairs.degrees()
+    items = [token for token, n in zip(pairs.item_tokens, degrees, strict=True) if n]
     modalities = {}
     for modality, features in source.features.items():
-        blocks = features.blocks(pd.Index(pairs.item_tokens))
-        written = write_features(folder, modality, pairs.item_tokens, blocks)
+        blocks = features.blocks(pd.Index(items))
+        written = write_features(folder, modality, items, blocks)
         modalities[modality] = {**features.origin, **dataclasses.asdict(written)}
-        _warn(modality, written, len(pairs.item_tokens))
+        _warn(modality, written, len(items))
     manifest = {
         "format": FORMAT,
         "recbole_sigrec": recbole_sigrec.__version__,
@@ -119,10 +120,7 @@ def build_dataset(
         },
         "settings": {"split": split, "ratios": list(ratios), "k_core": k, "seed": seed},
         "steps": steps,
-        "split": {
-            part: int((labels == label).sum())
-            for label, part in enumerate(("train", "valid", "test"))
-        },
+        "split": dict(zip(("train", "valid", "test"), sizes, strict=True)),
         "modalities": modalities,
     }
     return write_manifest(folder, manifest)

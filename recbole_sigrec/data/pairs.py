@@ -1,10 +1,12 @@
-"""User-item pairs on their way from a source to a data set, as integers and their tokens."""
+"""User-item pairs on their way from a source to a data set: rows of a temporary database."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import re
-from collections.abc import Sequence
+import sqlite3
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from recbole_sigrec.errors import DataError, some
 _NO_TOKEN = re.compile(
     "^$|^\\s|\\s$|[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 )  # tabs and line ends separate, the reader strips, and a lone surrogate is no UTF-8
+_ROWS = 2**14  # rows that are in memory at a time
+_CACHE_KB = 4096  # that SQLite may hold of the database, and of what it sorts
 
 
 def is_token(value) -> bool:
@@ -24,90 +28,45 @@ def is_token(value) -> bool:
     return isinstance(value, str) and _NO_TOKEN.search(value) is None
 
 
-@dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Interactions in the order of their source.
+    """Interactions in the order in which they are added; each token has a number, by first use.
+
+    They are rows of a temporary SQLite database on disk (in ``SQLITE_TMPDIR``, else ``TMPDIR``,
+    else /var/tmp or /tmp), which nobody else can open and which is gone when this is. Memory is
+    needed for some thousand rows, for each token once, and for a count of each user and item; it
+    does not grow with the interactions.
+
+    Args:
+        user_tokens, item_tokens: tokens that get the first numbers, with or without interactions.
 
     Attributes:
-        users, items: int32 [n], places in the token lists.
-        user_tokens, item_tokens: what the source calls them; some may have no interaction.
-        times: float64 [n], or None where the source has none.
-        labels: int8 [n], the part that the source puts a pair in (0 training, 1 validation,
-            2 test), or None where it has no split.
+        timed: whether the pairs have times.
+        labelled: whether the source puts them in parts (0 training, 1 validation, 2 test).
+
+    Every method raises DataError where the database cannot be written, as on a full disk.
+
+    Cost: tens of µs for each pair, from adding it to reading it in its part.
     """
 
-    users: np.ndarray
-    items: np.ndarray
-    user_tokens: list[str]
-    item_tokens: list[str]
-    times: np.ndarray | None = None
-    labels: np.ndarray | None = None
+    def __init__(self, user_tokens: Iterable[str] = (), item_tokens: Iterable[str] = ()):
+        self._users = {token: n for n, token in enumerate(user_tokens)}
+        self._items = {token: n for n, token in enumerate(item_tokens)}
+        self.timed = self.labelled = False
+        self._db = sqlite3.connect("", isolation_level=None)
+        weakref.finalize(self, self._db.close)
+        self._run(f"PRAGMA cache_size = -{_CACHE_KB}")
+        self._run("PRAGMA journal_mode = OFF")  # nobody goes on with it after a kill
+        self._run("CREATE TABLE pair (n INTEGER PRIMARY KEY, user, item, time REAL, label)")
 
-    def __len__(self) -> int:
-        return len(self.users)
+    @property
+    def user_tokens(self) -> list[str]:
+        """The token of each user's number."""
+        return list(self._users)
 
-    def counts(self) -> dict[str, int]:
-        """Users and items with an interaction, and interactions."""
-        return {
-            "users": int(np.count_nonzero(np.bincount(self.users))),
-            "items": int(np.count_nonzero(np.bincount(self.items))),
-            "interactions": len(self),
-        }
-
-    def where(self, keep: np.ndarray) -> Pairs:
-        """The pairs that ``keep``, bool [n], selects; the tokens stay."""
-        chosen = {
-            name: None if getattr(self, name) is None else getattr(self, name)[keep]
-            for name in ("users", "items", "times", "labels")
-        }
-        return dataclasses.replace(self, **chosen)
-
-    def compact(self) -> Pairs:
-        """Without the tokens that have no interaction; the others keep their order."""
-        users, user_tokens = _renumber(self.users, self.user_tokens)
-        items, item_tokens = _renumber(self.items, self.item_tokens)
-        return Pairs(users, items, user_tokens, item_tokens, self.times, self.labels)
-
-    def without_repetitions(self) -> Pairs:
-        """Each pair once: its earliest by ``times``, else its first.
-
-        Raises:
-            DataError: a pair is in two parts of the source's split, so that a model would see in
-                training what it is tested on.
-        """
-        key = self.users.astype(np.int64) * len(self.item_tokens) + self.items
-        by_time = self.times is not None
-        order = np.lexsort((self.times, key)) if by_time else np.argsort(key, kind="stable")
-        key = key[order]
-        again = np.zeros(len(self), dtype=bool)
-        again[order[1:]] = key[1:] == key[:-1]
-        if self.labels is not None:
-            changed = again[order[1:]] & (self.labels[order[1:]] != self.labels[order[:-1]])
-            if changed.any():
-                names = [
-                    f"({self.user_tokens[self.users[n]]}, {self.item_tokens[self.items[n]]})"
-                    for n in order[1:][changed]
-                ]
-                raise DataError(
-                    f"the source's split puts the same pair of user and item in two parts: "
-                    f"{some(names)}. Remove it from one of them, or split anew (--split random)"
-                )
-        return self.where(~again)
-
-
-def _renumber(numbers: np.ndarray, tokens: list[str]) -> tuple[np.ndarray, list[str]]:
-    used = np.bincount(numbers, minlength=len(tokens)) > 0
-    new = np.cumsum(used, dtype=np.int32) - np.int32(1)
-    return new[numbers], [token for token, kept in zip(tokens, used, strict=True) if kept]
-
-
-class PairsBuilder:
-    """Collects pairs of tokens batch by batch; each token is held once."""
-
-    def __init__(self):
-        self._users: dict[str, int] = {}
-        self._items: dict[str, int] = {}
-        self._batches: dict[str, list] = {"users": [], "items": [], "times": [], "labels": []}
+    @property
+    def item_tokens(self) -> list[str]:
+        """The token of each item's number."""
+        return list(self._items)
 
     def add(
         self,
@@ -116,23 +75,127 @@ class PairsBuilder:
         times: np.ndarray | None = None,
         labels: np.ndarray | None = None,
     ) -> None:
-        """One batch: tokens [b], and where the source has them times and labels [b]."""
-        self._batches["users"].append(_numbers(users, self._users))
-        self._batches["items"].append(_numbers(items, self._items))
-        self._batches["times"].append(times)
-        self._batches["labels"].append(labels)
+        """One batch: tokens [b], and where the source has them times and parts [b]."""
+        self.timed, self.labelled = times is not None, labels is not None
+        columns = [_numbers(users, self._users), _numbers(items, self._items)]
+        for values in (times, labels):
+            columns.append([None] * len(users) if values is None else values.tolist())
+        self._insert("pair (user, item, time, label)", zip(*columns, strict=True))
 
-    def pairs(self) -> Pairs:
-        """All that was added."""
-        whole = {
-            name: np.concatenate(parts) if parts and parts[0] is not None else None
-            for name, parts in self._batches.items()
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The users, the items and the labels of the pairs in order: int64 [b], int64 [b], [b]."""
+        yield from self._select("SELECT user, item, label FROM pair ORDER BY n")
+
+    def degrees(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs of each user and of each item, int64 [tokens]."""
+        counts = [np.zeros(len(known), dtype=np.int64) for known in (self._users, self._items)]
+        for columns in self._select("SELECT user, item FROM pair"):
+            for count, numbers in zip(counts, columns, strict=True):
+                count += np.bincount(numbers, minlength=len(count))
+        return counts[0], counts[1]
+
+    def counts(self) -> dict[str, int]:
+        """Users and items with an interaction, and interactions."""
+        users, items = self.degrees()
+        return {
+            "users": int(np.count_nonzero(users)),
+            "items": int(np.count_nonzero(items)),
+            "interactions": int(users.sum()),
         }
-        for name in ("users", "items"):
-            whole[name] = np.zeros(0, np.int32) if whole[name] is None else whole[name]
-        return Pairs(user_tokens=list(self._users), item_tokens=list(self._items), **whole)
+
+    def drop_repetitions(self) -> None:
+        """Keep each pair once: its earliest by time, else its first.
+
+        Raises:
+            DataError: a pair is in two parts of the source's split, so that a model would see in
+                training what it is tested on.
+        """
+        self._run(
+            """CREATE TABLE again AS SELECT n, moved FROM (
+                SELECT n, ROW_NUMBER() OVER same > 1 AS repeated,
+                    label IS NOT LAG(label, 1, label) OVER same AS moved
+                FROM pair WINDOW same AS (PARTITION BY user, item ORDER BY time, n)
+            ) WHERE repeated ORDER BY n"""
+        )
+        users, items = self.user_tokens, self.item_tokens
+        moved = "SELECT user, item FROM pair WHERE n IN (SELECT n FROM again WHERE moved)"
+        if self.labelled and (found := self._run(moved).fetchall()):
+            raise DataError(
+                f"the source's split puts the same pair of user and item in two parts: "
+                f"{some(f'({users[user]}, {items[item]})' for user, item in found)}. Remove it "
+                f"from one of them, or split anew (--split random)"
+            )
+        self._run("CREATE UNIQUE INDEX repeated ON again (n)")
+        self._run("DELETE FROM pair WHERE EXISTS (SELECT 1 FROM again WHERE again.n = pair.n)")
+        self._run("DROP TABLE again")
+
+    def drop(self, users: np.ndarray, items: np.ndarray) -> None:
+        """Leave out all pairs of some users and of some items, given by number."""
+        for side, numbers in (("user", users), ("item", items)):
+            self._run("CREATE TABLE gone (number INTEGER PRIMARY KEY)")
+            self._insert("gone (number)", ((number,) for number in numbers.tolist()))
+            self._run(f"DELETE FROM pair WHERE {side} IN (SELECT number FROM gone)")
+            self._run("DROP TABLE gone")
+
+    def draw_times(self, generator: np.random.Generator) -> None:
+        """Give each pair, in their order, a uniform number from [0, 1) as its time."""
+        self._run("CREATE TABLE drawn AS SELECT * FROM pair WHERE FALSE")
+        for numbers, *columns in self._select("SELECT n, user, item, label FROM pair ORDER BY n"):
+            times = generator.random(len(numbers)).tolist()
+            columns = [times, numbers.tolist(), *(column.tolist() for column in columns)]
+            self._insert("drawn (time, n, user, item, label)", zip(*columns, strict=True))
+        self._run("DROP TABLE pair")
+        self._run("ALTER TABLE drawn RENAME TO pair")
+        self.timed = True
+
+    def placed(self, per_user: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The users, the items and the places of the pairs in order, int64 [b] each.
+
+        A pair's place is its rank, from 0, by time among its user's pairs or among all; of the same
+        time the first added comes first.
+        """
+        among = "PARTITION BY user" if per_user else ""
+        yield from self._select(
+            f"""SELECT user, item, place FROM (
+                SELECT n, user, item, ROW_NUMBER() OVER ({among} ORDER BY time, n) - 1 AS place
+                FROM pair
+            ) ORDER BY n"""
+        )
+
+    def _insert(self, into: str, rows: Iterable[tuple]) -> None:
+        values = ", ".join("?" * (into.count(",") + 1))
+        with _told():
+            self._db.execute("BEGIN")
+            self._db.executemany(f"INSERT INTO {into} VALUES ({values})", rows)
+            self._db.execute("COMMIT")
+
+    def _run(self, statement: str) -> sqlite3.Cursor:
+        with _told():
+            return self._db.execute(statement)
+
+    def _select(self, query: str) -> Iterator[tuple[np.ndarray, ...]]:
+        """The columns of the result, some rows at a time."""
+        found = self._run(query)
+        while True:
+            with _told():
+                rows = found.fetchmany(_ROWS)
+            if not rows:
+                return
+            yield tuple(map(np.array, zip(*rows, strict=True)))
 
 
-def _numbers(tokens: Sequence[str], known: dict[str, int]) -> np.ndarray:
+@contextlib.contextmanager
+def _told():
+    """What SQLite raises, as an error that names the remedy."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DataError(
+            f"interactions could not be kept in a temporary file: {error}. Make room there, or let "
+            f"the environment variable SQLITE_TMPDIR name a folder with room"
+        ) from None
+
+
+def _numbers(tokens: Sequence[str], known: dict[str, int]) -> list[int]:
     """The number of each token; a new one gets the next."""
-    return np.fromiter((known.setdefault(t, len(known)) for t in tokens), np.int32, len(tokens))
+    return [known.setdefault(token, len(known)) for token in tokens]

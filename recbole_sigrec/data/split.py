@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from math import lcm
 
 import numpy as np
@@ -13,26 +14,20 @@ from recbole_sigrec.errors import DataError, did_you_mean
 
 TRAIN, VALID, TEST = 0, 1, 2
 
+Batches = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Users, items and labels (0 training, 1 validation, 2 test) of some pairs, integers [b] each."""
 
-def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """The largest set of pairs in which every user and every item has at least k.
 
-    Args:
-        users, items: integers ≥ 0, [n]; no pair occurs twice.
+def k_core(pairs: Pairs, k: int) -> None:
+    """Leave of pairs the largest set in which every user and every item has at least k.
 
-    Returns:
-        bool [n], which pairs belong to it.
-
-    Cost: linear in n for each round; a few rounds are usual.
+    No pair may occur twice. Cost: linear in the pairs for each round; a few rounds are usual.
     """
-    keep = np.ones(len(users), dtype=bool)
     while True:
-        enough = np.ones(int(keep.sum()), dtype=bool)
-        for numbers in (users[keep], items[keep]):
-            enough &= np.bincount(numbers)[numbers] >= k if len(numbers) else True
-        if enough.all():
-            return keep
-        keep[keep] = enough
+        rare = [np.flatnonzero((0 < degree) & (degree < k)) for degree in pairs.degrees()]
+        if not any(map(len, rare)):
+            return
+        pairs.drop(*rare)
 
 
 def read_ratios(text: str) -> tuple[int, int, int]:
@@ -68,8 +63,8 @@ def check_settings(how: str, k: int, seed: int) -> None:
         )
 
 
-def split_labels(pairs: Pairs, how: str, ratios: Sequence[int], seed: int) -> np.ndarray:
-    """The part of each pair: int8 [n], 0 training, 1 validation, 2 test.
+def split_pairs(pairs: Pairs, how: str, ratios: Sequence[int], seed: int) -> Batches:
+    """The pairs in their order, with the part of each.
 
     Args:
         how: a name of ``SPLITS``.
@@ -82,43 +77,48 @@ def split_labels(pairs: Pairs, how: str, ratios: Sequence[int], seed: int) -> np
     return SPLITS[how](pairs, ratios, seed)
 
 
-def _given(pairs: Pairs, ratios, seed) -> np.ndarray:
-    if pairs.labels is None:
+def _given(pairs: Pairs, ratios, seed) -> Batches:
+    if not pairs.labelled:
         raise DataError("split [given] needs a column with the parts; name it with --split_column")
-    return pairs.labels
+    return pairs.batches()
 
 
-def _random(pairs: Pairs, ratios, seed) -> np.ndarray:
+def _random(pairs: Pairs, ratios, seed) -> Batches:
     """Per user, in the order of one uniform number drawn for each pair in the pairs' order."""
-    return _by_ratio(pairs.users, np.random.default_rng(seed).random(len(pairs)), ratios)
+    pairs.draw_times(np.random.default_rng(seed))
+    return _cut(pairs, partial(_by_ratio, ratios=ratios))
 
 
-def _temporal(pairs: Pairs, ratios, seed) -> np.ndarray:
+def _temporal(pairs: Pairs, ratios, seed) -> Batches:
     """Per user: the latest are the test, those before them validation."""
-    return _by_ratio(pairs.users, _times(pairs, "temporal"), ratios)
+    _check_times(pairs, "temporal")
+    return _cut(pairs, partial(_by_ratio, ratios=ratios))
 
 
-def _temporal_global(pairs: Pairs, ratios, seed) -> np.ndarray:
+def _temporal_global(pairs: Pairs, ratios, seed) -> Batches:
     """The latest of all pairs are the test, those before them validation."""
-    everyone = np.zeros(len(pairs), dtype=np.int32)
-    return _by_ratio(everyone, _times(pairs, "temporal-global"), ratios)
+    _check_times(pairs, "temporal-global")
+    return _cut(pairs, partial(_by_ratio, ratios=ratios), per_user=False)
 
 
-def _leave_one_out(pairs: Pairs, ratios, seed) -> np.ndarray:
+def _leave_one_out(pairs: Pairs, ratios, seed) -> Batches:
     """A user's last pair (by time; drawn, where there is none) is test, the one before validation.
 
     A user with two has no validation, one with a single pair trains with it.
     """
-    drawn = pairs.times is None
-    key = np.random.default_rng(seed).random(len(pairs)) if drawn else pairs.times
-    place, size = _places(pairs.users, key)
-    labels = np.full(len(pairs), TRAIN, dtype=np.int8)
-    labels[(place == size - 1) & (size >= 2)] = TEST
-    labels[(place == size - 2) & (size >= 3)] = VALID
-    return labels
+    if not pairs.timed:
+        pairs.draw_times(np.random.default_rng(seed))
+
+    def labels(place: np.ndarray, size: np.ndarray) -> np.ndarray:
+        found = np.full(len(place), TRAIN, dtype=np.int8)
+        found[(place == size - 1) & (size >= 2)] = TEST
+        found[(place == size - 2) & (size >= 3)] = VALID
+        return found
+
+    return _cut(pairs, labels)
 
 
-SPLITS: dict[str, Callable[[Pairs, Sequence[int], int], np.ndarray]] = {
+SPLITS: dict[str, Callable[[Pairs, Sequence[int], int], Batches]] = {
     "random": _random,
     "leave-one-out": _leave_one_out,
     "temporal": _temporal,
@@ -128,34 +128,37 @@ SPLITS: dict[str, Callable[[Pairs, Sequence[int], int], np.ndarray]] = {
 """Split → its function of the pairs, the ratios and the seed."""
 
 
-def _times(pairs: Pairs, how: str) -> np.ndarray:
-    if pairs.times is None:
+def _check_times(pairs: Pairs, how: str) -> None:
+    if not pairs.timed:
         raise DataError(f"split [{how}] needs a column of times; name it with --timestamp")
-    return pairs.times
 
 
-def _by_ratio(groups: np.ndarray, key: np.ndarray, ratios: Sequence[int]) -> np.ndarray:
-    """Cut each group, in the order of ``key``, by the ratios.
+def _cut(
+    pairs: Pairs, labels: Callable[[np.ndarray, np.ndarray], np.ndarray], per_user: bool = True
+) -> Batches:
+    """Each pair with its label, a function of its place by time and of how many there are.
+
+    Args:
+        labels: places [b] and sizes [b] of the groups they are in → labels int8 [b].
+        per_user: whether each user is such a group, or all pairs are one.
+    """
+    degrees, _ = pairs.degrees()
+    sizes = degrees if per_user else np.full_like(degrees, degrees.sum())
+    for users, items, place in pairs.placed(per_user):
+        yield users, items, labels(place, sizes[users])
+
+
+def _by_ratio(place: np.ndarray, size: np.ndarray, ratios: Sequence[int]) -> np.ndarray:
+    """Cut each group by the ratios.
 
     As in RecBole and the literature's preprocessing, validation and test get the whole part of
     their share, but at least one pair each, the test first, as long as training keeps one.
     """
-    place, size = _places(groups, key)
     total = sum(ratios)
     test, valid = (size * ratios[part] // total for part in (TEST, VALID))
     test += (test == 0) & (size - test - valid > 1)
     valid += (valid == 0) & (size - test - valid > 1)
-    labels = np.full(len(groups), TRAIN, dtype=np.int8)
+    labels = np.full(len(place), TRAIN, dtype=np.int8)
     labels[place >= size - test - valid] = VALID
     labels[place >= size - test] = TEST
     return labels
-
-
-def _places(groups: np.ndarray, key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pair: its place in its group by ``key`` (ties: in order), and the group's size."""
-    order = np.lexsort((key, groups))
-    sizes = np.bincount(groups)
-    starts = np.cumsum(sizes) - sizes
-    place = np.empty(len(groups), dtype=np.int64)
-    place[order] = np.arange(len(groups)) - starts[groups[order]]
-    return place, sizes[groups]

@@ -18,12 +18,12 @@ from filelock import FileLock, Timeout
 
 from recbole_sigrec.data.features import check_name
 from recbole_sigrec.data.pairs import Pairs
+from recbole_sigrec.data.split import Batches
 from recbole_sigrec.errors import DataError, some
 
 Blocks = Iterable[tuple[Sequence[str], np.ndarray]]
 """Feature rows as they are read: the item tokens [b] of some rows, and the rows [b, d]."""
 
-_LINES = 2**16  # interactions written at a time
 _BYTES = 2**20  # bytes hashed at a time
 
 
@@ -66,32 +66,38 @@ def new_folder(out: str | Path, name: str) -> Iterator[Path]:
         ) from error
 
 
-def write_interactions(path: Path, pairs: Pairs, labels: np.ndarray) -> None:
-    """An ``.inter`` file with ``userID``, ``itemID`` and ``x_label``, in the pairs' order.
+def write_interactions(path: Path, pairs: Pairs, parts: Batches) -> list[int]:
+    """An ``.inter`` file with ``userID``, ``itemID`` and ``x_label``.
 
     Args:
         path: the file.
-        labels: [n] of 0 (training), 1 (validation), 2 (test).
+        pairs: whose tokens the numbers in ``parts`` stand for.
+        parts: the pairs in order, each with its label.
+
+    Returns:
+        The pairs in training, validation and test.
 
     Raises:
         DataError: a part is empty, which no run could use.
     """
-    for label, part in enumerate(("training", "validation", "test")):
-        if not (labels == label).any():
-            raise DataError(
-                f"the {part} part would be empty ({len(pairs)} interactions in all); change the "
-                f"filters, the ratios or the split"
-            )
+    users, items = pairs.user_tokens, pairs.item_tokens
+    sizes = np.zeros(3, dtype=np.int64)
     with _synced(path) as file:
         file.write(b"userID\titemID\tx_label\n")
-        for start in range(0, len(pairs), _LINES):
-            rows = slice(start, start + _LINES)
-            numbers = zip(pairs.users[rows], pairs.items[rows], labels[rows], strict=True)
+        for batch in parts:
+            sizes += np.bincount(batch[2], minlength=3)
             lines = (
-                f"{pairs.user_tokens[user]}\t{pairs.item_tokens[item]}\t{label}\n"
-                for user, item, label in numbers
+                f"{users[user]}\t{items[item]}\t{label}\n"
+                for user, item, label in zip(*batch, strict=True)
             )
             file.write("".join(lines).encode("utf-8"))
+    for size, part in zip(sizes, ("training", "validation", "test"), strict=True):
+        if size == 0:
+            raise DataError(
+                f"the {part} part would be empty ({sizes.sum()} interactions in all); change the "
+                f"filters, the ratios or the split"
+            )
+    return sizes.tolist()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,8 +37,8 @@ def import_dataset(
     """Write a source as the data set ``<out>/<name>/``, in MMRec's layout, with a manifest.
 
     Repeated pairs are dropped (the first, or earliest, stays), and then what is not in the k-core;
-    ids are kept as text. Peak memory grows by some 60 bytes for each interaction and by the
-    tokens; rows of tables and of features are read and written in batches.
+    ids are kept as text. Interactions wait on disk (:class:`recbole_sigrec.data.pairs.Pairs`), rows
+    of tables and of features are read and written in batches: memory grows by the tokens alone.
 
     Args:
         source: a folder, or for ``table`` a file.

@@ -134,16 +134,11 @@ def _once(pairs: list[tuple]) -> dict:
 
 def _numbered(users: list[np.ndarray], items: list[np.ndarray]) -> Pairs:
     """Pairs of the three parts' user and item numbers; their tokens are those numbers."""
-    labels = np.repeat(np.arange(3, dtype=np.int8), [len(part) for part in users])
-    users, user_numbers = _ranked(np.concatenate(users))
-    items, item_numbers = _ranked(np.concatenate(items))
-    return Pairs(users, items, user_numbers, item_numbers, None, labels)
-
-
-def _ranked(numbers: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The rank of each among the distinct numbers, and these, ascending, as text."""
-    distinct, rank = np.unique(numbers, return_inverse=True)
-    return rank.astype(np.int32), list(map(str, distinct.tolist()))
+    pairs = Pairs(*(map(str, np.unique(np.concatenate(side)).tolist()) for side in (users, items)))
+    for label in range(3):
+        of_part = [list(map(str, side[label].tolist())) for side in (users, items)]
+        pairs.add(*of_part, labels=np.full(len(of_part[0]), label))
+    return pairs
 
 
 def _with_features(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_sigrec.data.build import Source
-from recbole_sigrec.data.pairs import PairsBuilder, is_token
+from recbole_sigrec.data.pairs import Pairs, is_token
 from recbole_sigrec.data.records import Skipped, json_object, read_records
 from recbole_sigrec.errors import DataError, SIGRecError, did_you_mean, some
 
@@ -75,12 +75,12 @@ def read_table(path: str | Path, columns: Columns, separator: str | None = None)
         DataError: a column is missing; or a value cannot be used: an id that is empty or holds
             control characters, a rating, time or part that is none. The row is named.
 
-    Memory: a batch, 8 bytes an interaction (8 more with times), and each token once.
+    Memory: a batch, and each token once.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist; name the table of interactions")
-    builder, skipped, row, low = PairsBuilder(), Skipped(path), 1, 0
+    pairs, skipped, row, low = Pairs(), Skipped(path), 1, 0
     are_dates = None
     for frame in frames(path, columns.names(), skipped, ROWS, separator):
         frame.index = range(row, row + len(frame))
@@ -92,7 +92,7 @@ def read_table(path: str | Path, columns: Columns, separator: str | None = None)
             keep = _rated(path, frame, columns)
             low += int((~keep).sum())
             frame = frame[keep]
-        builder.add(
+        pairs.add(
             frame[columns.user].tolist(),
             frame[columns.item].tolist(),
             None if are_dates is None else _times(path, frame[columns.timestamp], are_dates),
@@ -101,7 +101,7 @@ def read_table(path: str | Path, columns: Columns, separator: str | None = None)
     if low:
         skipped.reasons[f"rated below {columns.min_rating:g}"] = low
     about = {"format": "table", "columns": dataclasses.asdict(columns)}
-    return Source(builder.pairs(), {}, [path], about, {path.name: skipped.reasons})
+    return Source(pairs, {}, [path], about, {path.name: skipped.reasons})
 
 
 # ---- batches of rows -----------------------------------------------------------------------------
