@@ -139,11 +139,12 @@ def reference_behavior(layer, behavior, semantic):
 @pytest.mark.parametrize("kind", ["mean", "attention", "behavior"])
 def test_fusion(kind, m):
     torch.manual_seed(m)
-    layer = build_fusion(kind, m, 5)
+    weights = np.arange(1, m + 1) / (m * (m + 1) / 2)
+    layer = build_fusion(kind, weights.tolist(), 5)
     behavior, semantic = torch.randn(11, 5), torch.randn(m, 11, 5)
     got = layer(behavior, semantic).detach().numpy()
     if kind == "mean":
-        expected = semantic.numpy().mean(axis=0)
+        expected = np.einsum("m,mnd->nd", weights, semantic.numpy())
     elif kind == "attention":
         expected = reference_attention(layer, semantic.numpy())
     else:
@@ -154,26 +155,26 @@ def test_fusion(kind, m):
 
 def test_fusions_of_one_modality():
     behavior, semantic = torch.randn(6, 5), torch.randn(1, 6, 5)
-    assert torch.equal(build_fusion("mean", 1, 5)(behavior, semantic), semantic[0])
-    got = build_fusion("attention", 1, 5)(behavior, semantic)
+    assert torch.equal(build_fusion("mean", [1.0], 5)(behavior, semantic), semantic[0])
+    got = build_fusion("attention", [1.0], 5)(behavior, semantic)
     torch.testing.assert_close(got, semantic[0], atol=0, rtol=0)
     # Nothing deviates from a common part of one: f = h / 2.
-    got = build_fusion("behavior", 1, 5)(behavior, semantic)
+    got = build_fusion("behavior", [1.0], 5)(behavior, semantic)
     torch.testing.assert_close(got, semantic[0] / 2, atol=1e-7, rtol=0)
 
 
 def test_build_fusion():
     kinds = {"mean": MeanFusion, "attention": AttentionFusion, "behavior": BehaviorAwareFusion}
     for kind, expected in kinds.items():
-        assert type(build_fusion(kind, 2, 4)) is expected
-    assert len(build_fusion("behavior", 3, 4).gates) == 3
+        assert type(build_fusion(kind, [0.5, 0.5], 4)) is expected
+    assert len(build_fusion("behavior", [0.2, 0.3, 0.5], 4).gates) == 3
     with pytest.raises(ValueError, match="sum"):
-        build_fusion("sum", 2, 4)
+        build_fusion("sum", [0.5, 0.5], 4)
 
 
 @pytest.mark.parametrize("kind", ["attention", "behavior"])
 def test_the_order_of_the_nodes_does_not_matter(kind):
-    layer = build_fusion(kind, 2, 5)
+    layer = build_fusion(kind, [0.5, 0.5], 5)
     behavior, semantic = torch.randn(8, 5), torch.randn(2, 8, 5)
     order = torch.randperm(8)
     whole = layer(behavior, semantic)[order]

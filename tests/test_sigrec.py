@@ -63,6 +63,7 @@ VARIANTS = {
         "collab_measure": "count",
         "fusion": "mean",
     },
+    "a mean with weights": {"fusion": "mean", "modality_weights": {"text": 3, "image": 1}},
     "projected, standardised": {
         "semantic_init": "projected",
         "feature_scale": "standard",
@@ -152,7 +153,9 @@ class Reference:
 
     def fused(self, behavior, semantic):
         if self.keys.fusion == "mean":
-            return semantic.mean(axis=0)
+            given = self.keys.modality_weights or {}
+            weights = np.array([given.get(name, 1.0) for name in self.model.modalities])
+            return np.einsum("m,mnd->nd", weights / weights.sum(), semantic)
         fusion = self.model.fusion
         attention = fusion if self.keys.fusion == "attention" else fusion.common
         logits = affine(attention.score[2], np.tanh(affine(attention.score[0], semantic)))

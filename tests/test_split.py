@@ -165,7 +165,7 @@ def test_a_pair_in_two_parts_is_refused(labelled):
 def test_a_full_disk_names_the_folder_to_choose():
     pairs = Pairs()
     pairs._db.execute("PRAGMA max_page_count = 20")  # 80 KB
-    with pytest.raises(DataError, match="full.*SQLITE_TMPDIR"):
+    with pytest.raises(DataError, match=r"full.*SQLITE_TMPDIR"):
         pairs.add(["u"] * 20_000, ["i"] * 20_000)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -60,13 +62,17 @@ class Purifier(nn.Module):
 
 
 class MeanFusion(nn.Module):
-    """f = mean over modalities of h^m.
+    """f = Σ_m w_m h^m with constant weights, which add up to one.
 
-    Shapes: behavior [n, d], semantic [M, n, d] → [n, d].
+    Shapes: weights [M]; behavior [n, d], semantic [M, n, d] → [n, d].
     """
 
+    def __init__(self, weights: Sequence[float]):
+        super().__init__()
+        self.weights = list(weights)
+
     def forward(self, behavior: torch.Tensor, semantic: torch.Tensor) -> torch.Tensor:
-        return semantic.mean(dim=0)
+        return sum(weight * h for weight, h in zip(self.weights, semantic, strict=True))
 
 
 class AttentionFusion(nn.Module):
@@ -111,16 +117,19 @@ class BehaviorAwareFusion(nn.Module):
         return fused / (len(self.gates) + 1)
 
 
-def build_fusion(kind: str, n_modalities: int, embedding_size: int) -> nn.Module:
+def build_fusion(kind: str, weights: Sequence[float], embedding_size: int) -> nn.Module:
     """The fusion that a config names: mean, attention or behavior.
+
+    Args:
+        weights: of each modality, for ``mean``; the others learn theirs.
 
     Raises:
         ValueError: the kind is unknown.
     """
     if kind == "mean":
-        return MeanFusion()
+        return MeanFusion(weights)
     if kind == "attention":
         return AttentionFusion(embedding_size)
     if kind == "behavior":
-        return BehaviorAwareFusion(n_modalities, embedding_size)
+        return BehaviorAwareFusion(len(weights), embedding_size)
     raise ValueError(f"fusion [{kind}] is unknown; use mean, attention or behavior")

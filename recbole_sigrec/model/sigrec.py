@@ -65,6 +65,9 @@ class SIGRecKeys(GraphKeys):
     )
     user_aggregation: Literal["symmetric", "row"] = setting("normalisation of R for users' h")
     fusion: Literal["mean", "attention", "behavior"] = setting("how the h^m are fused")
+    modality_weights: dict[str, float] | None = setting(
+        "{modality: its share of the fusion mean}; none given: all are equal"
+    )
     perturbation: Literal["modulus", "uniform", "none"] = setting("noise of the contrastive views")
     perturbation_eps: float = setting("ε, the strength of the noise", ge=0)
     cl_weight: float = setting("λ_cl, contrastive loss on perturbed views (0: off)", ge=0)
@@ -108,7 +111,8 @@ class SIGRec(GraphRecommender):
         self.raw = RawFeatures(scaled, keys.train_features)
         layer = Purifier if keys.semantic_init == "gated" else Linear
         self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in scaled.items()})
-        self.fusion = build_fusion(keys.fusion, len(self.modalities), d)
+        weights = self.weights_of_modalities(keys.modality_weights)
+        self.fusion = build_fusion(keys.fusion, list(weights.values()), d)
         xavier_linear(self)
         self.contrastive_scale = 1.0
         # Without shuffling the first places of a batch are no random part of it.
