@@ -162,6 +162,16 @@ def test_a_pair_in_two_parts_is_refused(labelled):
             pairs.drop_repetitions()
 
 
+def test_all_batches_have_times_or_none():
+    pairs = Pairs()
+    pairs.add(["u"], ["i"], labels=np.array([1]))
+    with pytest.raises(ValueError, match="or none"):
+        pairs.add(["u"], ["j"])
+    pairs.draw_times(np.random.default_rng(0))
+    with pytest.raises(DataError, match="needs a column of times"):
+        split_pairs(pairs, "temporal", (8, 1, 1), 0)
+
+
 def test_a_full_disk_names_the_folder_to_choose():
     pairs = Pairs()
     pairs._db.execute("PRAGMA max_page_count = 20")  # 80 KB

@@ -32,9 +32,9 @@ class Pairs:
     """Interactions in the order in which they are added; each token has a number, by first use.
 
     They are rows of a temporary SQLite database on disk (in ``SQLITE_TMPDIR``, else ``TMPDIR``,
-    else /var/tmp or /tmp), which nobody else can open and which is gone when this is. Memory is
-    needed for some thousand rows, for each token once, and for a count of each user and item; it
-    does not grow with the interactions.
+    else /var/tmp or /tmp; some 85 bytes for each at the most), which nobody else can open and which
+    is gone when this is. Memory is needed for some thousand rows, for each token once, and for a
+    count of each user and item; it does not grow with the interactions.
 
     Args:
         user_tokens, item_tokens: tokens that get the first numbers, with or without interactions.
@@ -51,7 +51,8 @@ class Pairs:
     def __init__(self, user_tokens: Iterable[str] = (), item_tokens: Iterable[str] = ()):
         self._users = {token: n for n, token in enumerate(user_tokens)}
         self._items = {token: n for n, token in enumerate(item_tokens)}
-        self.timed = self.labelled = False
+        self.timed = self.labelled = self._added = False
+        self._degrees = None  # until they are asked for, and after each change
         self._db = sqlite3.connect("", isolation_level=None)
         weakref.finalize(self, self._db.close)
         self._run(f"PRAGMA cache_size = -{_CACHE_KB}")
@@ -76,7 +77,11 @@ class Pairs:
         labels: np.ndarray | None = None,
     ) -> None:
         """One batch: tokens [b], and where the source has them times and parts [b]."""
-        self.timed, self.labelled = times is not None, labels is not None
+        has = times is not None, labels is not None
+        if self._added and has != (self.timed, self.labelled):
+            raise ValueError("all batches must have times, or none, and likewise labels")
+        self.timed, self.labelled = has
+        self._added, self._degrees = True, None
         columns = [_numbers(users, self._users), _numbers(items, self._items)]
         for values in (times, labels):
             columns.append([None] * len(users) if values is None else values.tolist())
@@ -88,11 +93,13 @@ class Pairs:
 
     def degrees(self) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of each user and of each item, int64 [tokens]."""
-        counts = [np.zeros(len(known), dtype=np.int64) for known in (self._users, self._items)]
-        for columns in self._select("SELECT user, item FROM pair"):
-            for count, numbers in zip(counts, columns, strict=True):
-                count += np.bincount(numbers, minlength=len(count))
-        return counts[0], counts[1]
+        if self._degrees is None:
+            counts = [np.zeros(len(known), dtype=np.int64) for known in (self._users, self._items)]
+            for columns in self._select("SELECT user, item FROM pair"):
+                for count, numbers in zip(counts, columns, strict=True):
+                    count += np.bincount(numbers, minlength=len(count))
+            self._degrees = counts[0], counts[1]
+        return self._degrees
 
     def counts(self) -> dict[str, int]:
         """Users and items with an interaction, and interactions."""
@@ -110,6 +117,7 @@ class Pairs:
             DataError: a pair is in two parts of the source's split, so that a model would see in
                 training what it is tested on.
         """
+        self._run("DROP TABLE IF EXISTS again")
         self._run(
             """CREATE TABLE again AS SELECT n, moved FROM (
                 SELECT n, ROW_NUMBER() OVER same > 1 AS repeated,
@@ -128,6 +136,7 @@ class Pairs:
         self._run("CREATE UNIQUE INDEX repeated ON again (n)")
         self._run("DELETE FROM pair WHERE EXISTS (SELECT 1 FROM again WHERE again.n = pair.n)")
         self._run("DROP TABLE again")
+        self._degrees = None
 
     def drop(self, users: np.ndarray, items: np.ndarray) -> None:
         """Leave out all pairs of some users and of some items, given by number."""
@@ -136,9 +145,13 @@ class Pairs:
             self._insert("gone (number)", ((number,) for number in numbers.tolist()))
             self._run(f"DELETE FROM pair WHERE {side} IN (SELECT number FROM gone)")
             self._run("DROP TABLE gone")
+        self._degrees = None
 
     def draw_times(self, generator: np.random.Generator) -> None:
-        """Give each pair, in their order, a uniform number from [0, 1) as its time."""
+        """Give each pair, in their order, a uniform number from [0, 1) in place of its time.
+
+        From then on the pairs count as without times.
+        """
         self._run("CREATE TABLE drawn AS SELECT * FROM pair WHERE FALSE")
         for numbers, *columns in self._select("SELECT n, user, item, label FROM pair ORDER BY n"):
             times = generator.random(len(numbers)).tolist()
@@ -146,7 +159,7 @@ class Pairs:
             self._insert("drawn (time, n, user, item, label)", zip(*columns, strict=True))
         self._run("DROP TABLE pair")
         self._run("ALTER TABLE drawn RENAME TO pair")
-        self.timed = True
+        self.timed = False
 
     def placed(self, per_user: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The users, the items and the places of the pairs in order, int64 [b] each.
@@ -186,13 +199,16 @@ class Pairs:
 
 @contextlib.contextmanager
 def _told():
-    """What SQLite raises, as an error that names the remedy."""
+    """What SQLite raises where it cannot write, as an error that names the remedy."""
     try:
         yield
-    except sqlite3.Error as error:
+    except sqlite3.OperationalError as error:
+        if not any(words in str(error) for words in ("is full", "I/O error", "unable to open")):
+            raise
         raise DataError(
-            f"interactions could not be kept in a temporary file: {error}. Make room there, or let "
-            f"the environment variable SQLITE_TMPDIR name a folder with room"
+            f"interactions could not be kept in a temporary file, in SQLITE_TMPDIR, TMPDIR, "
+            f"/var/tmp or /tmp: {error}. Make room there (some 100 bytes for each), or let the "
+            f"environment variable SQLITE_TMPDIR name another folder"
         ) from None
 
 

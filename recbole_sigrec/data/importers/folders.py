@@ -13,7 +13,7 @@ from recbole_sigrec.data.build import Source
 from recbole_sigrec.data.features import find_modalities
 from recbole_sigrec.data.importers.features import open_features
 from recbole_sigrec.data.importers.sparse_pickle import read_matrix
-from recbole_sigrec.data.importers.table import Columns, read_table
+from recbole_sigrec.data.importers.table import ROWS, Columns, read_table
 from recbole_sigrec.data.interactions import ITEM_COLUMNS, USER_COLUMNS, header, pick_column
 from recbole_sigrec.data.pairs import Pairs
 from recbole_sigrec.errors import DataError, some
@@ -136,8 +136,9 @@ def _numbered(users: list[np.ndarray], items: list[np.ndarray]) -> Pairs:
     """Pairs of the three parts' user and item numbers; their tokens are those numbers."""
     pairs = Pairs(*(map(str, np.unique(np.concatenate(side)).tolist()) for side in (users, items)))
     for label in range(3):
-        of_part = [list(map(str, side[label].tolist())) for side in (users, items)]
-        pairs.add(*of_part, labels=np.full(len(of_part[0]), label))
+        for start in range(0, max(1, len(users[label])), ROWS):
+            rows = [side[label][start : start + ROWS].tolist() for side in (users, items)]
+            pairs.add(*(list(map(str, r)) for r in rows), labels=np.full(len(rows[0]), label))
     return pairs
 
 
