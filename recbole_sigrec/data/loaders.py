@@ -25,6 +25,15 @@ def loader_class(config, phase: str, sampler) -> type:
     return base if phase == "train" else _in_shares(base)
 
 
+def take(interactions: Interaction, rows: np.ndarray) -> Interaction:
+    """Some rows of a table; RecBole's own indexing goes through a Python list of them.
+
+    Shapes: rows, int64 [b].
+    """
+    rows = torch.from_numpy(rows)
+    return Interaction({name: column[rows] for name, column in interactions.interaction.items()})
+
+
 def _batch_starts(loader) -> range:
     return range(0, loader.sample_size, loader.step)
 
@@ -48,6 +57,11 @@ class TrainLoader(TrainDataLoader):
 
     def __len__(self) -> int:
         return len(_batch_starts(self))
+
+    def collate_fn(self, index):
+        """The pairs at these places, with negatives."""
+        pairs = self._dataset.join(take(self._dataset.inter_feat, np.asarray(index)))
+        return self._neg_sampling(self.transform(self._dataset, pairs))
 
     def _order(self) -> np.ndarray:
         return torch.randperm(self.sample_size, generator=self.generator).numpy()
@@ -106,7 +120,7 @@ class FullSortLoader(FullSortEvalDataLoader):
         """RecBole's tuple: users, (row, item) of their history, rows and items of positives."""
         index = np.asarray(index)
         users = self.uid_list.numpy()[index]
-        return (self.user_df[index], self._history.rows(users), *self._positive.rows(users))
+        return (take(self.user_df, index), self._history.rows(users), *self._positive.rows(users))
 
 
 class _Shares:
