@@ -3,23 +3,29 @@
 python benchmarks/import_memory.py          all cases; each runs in a process of its own
 python benchmarks/import_memory.py CASE N   one: its peak in MiB
 
-The cases: ``table`` grows in interactions of the same users and items, ``features`` in the rows of
-a feature file, ``amazon`` in the records of all three raw files; ``electronics`` is Amazon's
-largest, with 27 reviews of an item. Linux only.
+The cases: ``table``, ``lattice`` and ``mmssl`` grow in interactions of the same users and items,
+``features`` in the rows of a feature file, ``amazon`` in the records of all three raw files;
+``electronics`` is Amazon's largest, with 27 reviews of an item. Linux only.
 """
 
 import gzip
 import json
+import multiprocessing
+import pickle
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 from peak_memory import resident
 
 SIZES = {
     "table": (200_000, 2_000_000),
+    "lattice": (200_000, 2_000_000),
+    "mmssl": (200_000, 2_000_000),
     "features": (6_000, 60_000),
     "amazon": (1_000, 10_000),
     "electronics": (63_001,),
@@ -29,23 +35,39 @@ WIDTH = 1024
 
 def table(folder: Path, n: int):
     """A CSV of n interactions of 20,000 users and 5,000 items."""
-    from recbole_sigrec.data.importers import import_dataset
-    from recbole_sigrec.data.importers.table import Columns
-
     rng, path = np.random.default_rng(0), folder / "t.csv"
     with open(path, "w", encoding="ascii") as file:
         file.write("user,item,rating\n")
         for _ in range(n // 100_000):
             users, items = rng.integers(0, 20_000, 100_000), rng.integers(0, 5_000, 100_000)
             file.writelines(f"user{u},item{i},5\n" for u, i in zip(users, items, strict=True))
-    return lambda: import_dataset(path, "made", "table", folder, Columns("user", "item"))
+
+
+def lattice(folder: Path, n: int):
+    """JSON files of n pairs in all, of 20,000 users and 5,000 items."""
+    for name, part in zip(("train", "val", "test"), parts(n), strict=True):
+        lists = {str(user): row.indices.tolist() for user, row in enumerate(part)}
+        (folder / f"{name}.json").write_text(json.dumps(lists), encoding="ascii")
+
+
+def mmssl(folder: Path, n: int):
+    """Pickled matrices of the same."""
+    for name, part in zip(("trn", "val", "tst"), parts(n), strict=True):
+        with open(folder / f"{name}Mat.pkl", "wb") as file:
+            pickle.dump(part, file)
+
+
+def parts(n: int):
+    """Training, validation and test of n pairs, as matrices."""
+    cells = np.random.default_rng(0).choice(20_000 * 5_000, n, replace=False)
+    for pairs in np.split(cells, [8 * n // 10, 9 * n // 10]):
+        users, items = np.divmod(pairs, 5_000)
+        ones = np.ones(len(pairs), dtype=np.float32)
+        yield sp.csr_matrix((ones, (users, items)), shape=(20_000, 5_000))
 
 
 def features(folder: Path, n: int):
     """Features of n items, in another order than the items'; 3 interactions of each item."""
-    from recbole_sigrec.data.importers import import_dataset
-    from recbole_sigrec.data.importers.table import Columns
-
     rng, path = np.random.default_rng(0), folder / "t.csv"
     with open(path, "w", encoding="ascii") as file:
         file.write("user,item\n")
@@ -56,19 +78,15 @@ def features(folder: Path, n: int):
     del array
     order = rng.permutation(n)
     (folder / "ids.txt").write_text("".join(f"i{i}\n" for i in order), encoding="ascii")
-    given = {"image": (folder / "f.npy", folder / "ids.txt")}
-    return lambda: import_dataset(path, "made", "table", folder, Columns("user", "item"), given)
 
 
 def electronics(folder: Path, n: int):
     """As many reviews of an item as Electronics has: 1.7 million of 63,001."""
-    return amazon(folder, n, reviews=27)
+    amazon(folder, n, reviews=27)
 
 
 def amazon(folder: Path, n: int, reviews: int = 10):
     """Raw files of n items: so many reviews and 16 KB of image features each."""
-    from recbole_sigrec.data.prepare import prepare
-
     rng = np.random.default_rng(0)
     asins = [f"B{i:09d}" for i in range(n)]
     with gzip.open(folder / "reviews_Baby_5.json.gz", "wt", compresslevel=1) as file:
@@ -83,17 +101,35 @@ def amazon(folder: Path, n: int, reviews: int = 10):
     with open(folder / "image_features_Baby.b", "wb") as file:
         for asin in asins:
             file.write(asin.encode() + rng.random(4096, dtype=np.float32).tobytes())
-    return lambda: prepare("baby", folder, folder / "out", text_model="tfidf")
+
+
+def steps(folder: Path):
+    """Case → what is measured of it, with the files in the folder."""
+    from recbole_sigrec.data.importers import import_dataset
+    from recbole_sigrec.data.importers.table import Columns
+    from recbole_sigrec.data.prepare import prepare
+
+    given = folder / "t.csv", "made", "table", folder, Columns("user", "item")
+    rows = {"image": (folder / "f.npy", folder / "ids.txt")}
+    raw = partial(prepare, "baby", folder, folder / "out", text_model="tfidf")
+    return {
+        "table": partial(import_dataset, *given),
+        "features": partial(import_dataset, *given, rows),
+        "lattice": partial(import_dataset, folder, "made", "lattice", folder),
+        "mmssl": partial(import_dataset, folder, "made", "mmssl", folder),
+        "amazon": raw,
+        "electronics": raw,
+    }
 
 
 def peak(case: str, n: int) -> float:
     """MiB beyond what is resident before, of one case."""
-    import recbole_sigrec.data.importers
-    import recbole_sigrec.data.prepare  # noqa: F401
-
     with tempfile.TemporaryDirectory() as folder:
-        cases = {f.__name__: f for f in (table, features, amazon, electronics)}
-        step = cases[case](Path(folder), n)
+        cases = {f.__name__: f for f in (table, lattice, mmssl, features, amazon, electronics)}
+        made = multiprocessing.Process(target=cases[case], args=(Path(folder), n))
+        made.start()  # in a process of its own, whose memory is not ours
+        made.join()
+        step = steps(Path(folder))[case]
         with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
             file.write("5")  # VmHWM starts again from what is resident now
         before = resident("VmRSS")

@@ -19,8 +19,11 @@ from filelock import FileLock
 from helpers_data import load, write_mmrec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recbole_sigrec.cli import run_command
+from recbole_sigrec.data import encoders
 from recbole_sigrec.encode import ImageFolder, ItemTable, encode_text, sources, store, text
 from recbole_sigrec.encode.sources import Values
 from recbole_sigrec.encode.store import encode_rows
@@ -382,6 +385,38 @@ def test_tfidf(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 
 
+def test_tfidf_learns_from_a_part_of_many(monkeypatch, tmp_path):
+    """The rows are those of scikit-learn, fitted on that part, in blocks of any size."""
+    texts = [f"w{n % 7} w{n % 11} v{n}" for n in range(300)]
+    monkeypatch.setattr(encoders, "LEARNED_FROM", 100)
+    monkeypatch.setattr(text.TfidfTexts, "size", 7)
+    rows = encode_text(texts, model="tfidf")
+    [part] = {tuple(encoders._sample(iter(texts), 100, seed=0)) for _ in range(2)}
+    places = [texts.index(one) for one in part]
+    assert places == sorted(set(places)) and len(part) == 100 and max(places) > 250
+    words = TfidfVectorizer(sublinear_tf=True).fit(part)
+    svd = TruncatedSVD(100, random_state=0).fit(words.transform(part))
+    expected = svd.transform(words.transform(texts))
+    rows = rows.astype(np.float64)  # directions of one singular value may be turned
+    np.testing.assert_allclose(rows @ rows.T, expected @ expected.T, atol=5e-3)
+    table = write_table(tmp_path / "items.csv", [(str(n), one, "") for n, one in enumerate(texts)])
+    given = [f"--items={table}", "--id_column=item", "--columns=title,text", "--model=tfidf"]
+    assert run_command("encode", "text", *given, f"--out={tmp_path}/text_feat.npy") == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "text_feat.npy"), rows)
+
+
+@given(st.integers(0, 60), st.integers(1, 60), st.integers(0, 9))
+def test_a_sample_is_a_part_in_order(n, size, seed):
+    sample = encoders._sample(map(str, range(n)), size, seed)
+    assert sample == sorted(set(sample), key=int) and len(sample) == min(n, size)
+
+
+def test_a_sample_is_uniform():
+    """Each of 10 values is in a sample of 4 with probability .4: in 4000, within 4 deviations."""
+    counts = Counter(one for seed in range(4000) for one in encoders._sample("abcdefghij", 4, seed))
+    assert all(abs(count - 1600) < 4 * (4000 * 0.4 * 0.6) ** 0.5 for count in counts.values())
+
+
 def test_without_the_library_tfidf_is_used_and_told(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with caplog.at_level(logging.WARNING):
@@ -405,11 +440,12 @@ class FakeModel:
 def test_texts_that_are_none_are_missing(monkeypatch):
     monkeypatch.setattr(text, "LONGEST", 12)
     model = FakeModel()
-    rows, missing = text._encode_sentences(model, 4, ["a b", "", "x" * 13, " \n", "y" * 12])
+    encode = text.Sentences(model, 4, "fake").encode
+    rows, missing = encode(["a b", "", "x" * 13, " \n", "y" * 12])
     assert rows.tolist() == [[3, 2], [0, 0], [0, 0], [0, 0], [12, 1]]
     assert missing == {"empty": 2, "over 12 characters": 1}
     assert model.given == [["", "a b", "y" * 12]]
-    rows, missing = text._encode_sentences(model, 4, ["", ""])
+    rows, missing = encode(["", ""])
     assert rows.tolist() == [[0, 0], [0, 0]] and missing == {"empty": 2}
 
 

@@ -25,8 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_sigrec.cli import run_command
-from recbole_sigrec.data.importers import import_dataset
-from recbole_sigrec.data.importers.sparse_pickle import read_matrix
+from recbole_sigrec.data.importers import import_dataset, json_members, sparse_pickle
+from recbole_sigrec.data.importers.sparse_pickle import PickledMatrix
 from recbole_sigrec.data.importers.table import Columns, read_table
 from recbole_sigrec.data.writer import write_features
 from recbole_sigrec.errors import DataError
@@ -433,14 +433,44 @@ def test_a_pickle_that_is_not_what_it_says(tmp_path, refused):
         assert not target.exists()
 
 
+def read_matrix(path):
+    """A pickled matrix as a dense one, 1 at the entries that are not zero."""
+    matrix = PickledMatrix(path)
+    dense = np.zeros(matrix.shape)
+    for rows, columns in matrix.pairs():
+        dense[rows, columns] += 1
+    return dense
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("layout", ["csr", "csc", "coo"])
 @pytest.mark.parametrize("array", [False, True])
-def test_matrices_of_all_layouts(tmp_path, layout, protocol, array):
-    dense = np.array([[0, 1, 0], [2, 0, 3.0]])
+@pytest.mark.parametrize("large", [False, True])
+def test_matrices_of_all_layouts(tmp_path, monkeypatch, layout, protocol, array, large):
+    """``large``: arrays that stay in the file, and are read in several slices."""
+    rng = np.random.default_rng(0)
+    dense = rng.integers(0, 3, (150, 200)).astype(np.float64) if large else np.eye(2, 3)
     matrix = sp.csr_array(dense) if array else sp.csr_matrix(dense)
+    matrix.data[::7] = 0.0  # stored, and no interaction
+    if large:
+        monkeypatch.setattr(sparse_pickle, "_ENTRIES", 999)
+        assert matrix.data.nbytes > sparse_pickle._SMALL and matrix.nnz > 10 * 999
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(matrix.asformat(layout), protocol))
-    np.testing.assert_array_equal(read_matrix(tmp_path / "m.pkl").toarray(), dense)
+    np.testing.assert_array_equal(read_matrix(tmp_path / "m.pkl"), matrix.toarray() != 0)
+    stored = isinstance(PickledMatrix(tmp_path / "m.pkl")._data._raw, sparse_pickle._Stored)
+    assert stored == (large and protocol > 2)
+    expected = matrix.asformat(layout).tocoo()
+    expected.eliminate_zeros()
+    found = [np.concatenate(side) for side in zip(*PickledMatrix(tmp_path / "m.pkl").pairs())]
+    np.testing.assert_array_equal(found, [expected.row, expected.col])  # in SciPy's order
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.int8, np.uint16, np.int64, np.float32, ">f8", ">i4"])
+def test_matrices_of_all_types(tmp_path, kind):
+    matrix = sp.csr_matrix(np.eye(3))
+    matrix.data = np.array([1, 0, 1]).astype(kind)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(matrix))
+    np.testing.assert_array_equal(read_matrix(tmp_path / "m.pkl"), np.diag([1, 0, 1]))
 
 
 def test_old_names_of_modules_are_known(tmp_path):
@@ -449,16 +479,23 @@ def test_old_names_of_modules_are_known(tmp_path):
     content = content.replace(b"scipy.sparse._csr", b"scipy.sparse.csr")
     content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     (tmp_path / "m.pkl").write_bytes(content)
-    np.testing.assert_array_equal(read_matrix(tmp_path / "m.pkl").toarray(), np.eye(2))
+    np.testing.assert_array_equal(read_matrix(tmp_path / "m.pkl"), np.eye(2))
 
 
 @pytest.mark.parametrize(
     "content, says",
     [
         ("{", "cannot be read as JSON"),
-        ('{"7": [0], "8": [0], "7": [1]}', "key(s) 7 more than once"),
+        ("", "cannot be read as JSON"),
+        ('{"7": [0],}', "expecting a name"),
+        ('{"7": [0] "8": [0]}', "expecting , or }"),
+        ('{"7": [0]} {}', "more than one value"),
+        ('{"7": [0', "at character 8, its end"),
+        ('{"7": [0], "8": nan}', "at character 16, before 'nan}'"),
+        ("\\udcff", "cannot be read as JSON"),
+        ('{"7": [0], "8": [0], "7": [1]}', "[7] is there more than once"),
         ('{"7": [0], "07": [1]}', "user [07]"),
-        ("[]", "holds a list"),
+        ("[]", "must be an object"),
         ('{"0": 1}', "user [0]"),
         ('{"0": [1.5]}', "user [0]"),
         ('{"a": [1]}', "user [a]"),
@@ -473,6 +510,30 @@ def test_bad_lists(tmp_path, refused, content, says):
     (tmp_path / "val.json").write_text(content)
     says = [str(tmp_path / "val.json"), says]
     refused(tmp_path, "--format=lattice", "--name=made", "--out=out", says=says)
+
+
+@given(
+    st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+            ),
+            max_leaves=9,
+        ),
+    ),
+    st.integers(1, 9),
+    st.sampled_from([None, 2]),
+    st.booleans(),
+)
+def test_members_of_a_json_object(content, chunk, indent, ascii):
+    """Read in pieces of any size, they are those that ``json`` reads."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "a.json"
+        path.write_text(json.dumps(content, indent=indent, ensure_ascii=ascii), "utf-8")
+        patch.setattr(json_members, "_CHUNK", chunk)
+        assert list(json_members.members(path)) == list(content.items())
 
 
 def test_a_pair_in_two_parts_and_rows_that_do_not_fit(tmp_path, refused):

@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import pickle
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from recbole_sigrec.cli import run_command
 from recbole_sigrec.data import encoders
 from recbole_sigrec.data.download import Published
 from recbole_sigrec.data.prepare import DATASETS, Layout, prepare
-from recbole_sigrec.encode.text import TFIDF_DIMENSION, _encode_sentences
+from recbole_sigrec.encode.text import TFIDF_DIMENSION, Sentences
 from recbole_sigrec.errors import DataError
 
 N_REVIEWS = int(os.environ.get("RECBOLE_SIGREC_REVIEWS", "2000"))
@@ -194,10 +193,9 @@ class FakeSentences:
 
 def test_a_sentence_encoder_is_given_some_texts_at_a_time(raw, monkeypatch):
     model = FakeSentences()
-    monkeypatch.setattr(
-        "recbole_sigrec.data.prepare.text_encoder",
-        lambda name, batch, n: (partial(_encode_sentences, model, 4), 10, f"{name} {batch}"),
-    )
+    encoder = Sentences(model, 4, "minilm 64")
+    encoder.size = 10
+    monkeypatch.setattr("recbole_sigrec.data.prepare.text_encoder", lambda name, batch: encoder)
     monkeypatch.setattr("recbole_sigrec.data.prepare.version", lambda library: f"of {library}")
     made = prepare("baby", raw, "out", 3, "minilm")
     pairs, rows = read_made(Path("out/baby"))

@@ -6,6 +6,8 @@ scikit-learn is imported where it is used: most runs use no encoder, and it is s
 from __future__ import annotations
 
 import csv
+import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,9 @@ import pandas as pd
 
 from recbole_sigrec.data.interactions import header
 from recbole_sigrec.errors import DataError, did_you_mean
+
+LEARNED_FROM = 10_000
+"""Texts that :class:`Tfidf` learns from at the most."""
 
 
 def read_item_columns(
@@ -58,29 +63,65 @@ def read_item_columns(
     return frame[item_field].to_numpy(), [frame[column].to_list() for column in columns]
 
 
+class Tfidf:
+    """TF-IDF reduced by truncated SVD, learned from texts or from a random part of many.
+
+    Args:
+        texts: read once; at most ``LEARNED_FROM`` of them are held.
+        dimension: of the rows, at most; fewer where there are not as many words or texts.
+        seed: of the part drawn, and of the SVD.
+
+    Raises:
+        DataError: the texts hold no word.
+
+    Cost: memory of some 2 KB for each of the texts held.
+    """
+
+    def __init__(self, texts: Iterable[str], dimension: int, seed: int = 0):
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
+        try:
+            matrix = self._vectorizer.fit_transform(_sample(texts, LEARNED_FROM, seed))
+        except ValueError as error:
+            raise DataError(f"tfidf: {error}; name columns that hold text") from None
+        width = min(dimension, matrix.shape[1] - 1, matrix.shape[0])
+        self._svd = TruncatedSVD(width, random_state=seed).fit(matrix) if width >= 1 else None
+
+    def encode(self, texts: Iterable[str]) -> np.ndarray:
+        """Float32 [n, d]; a text without a word that was learned has a zero row."""
+        matrix = self._vectorizer.transform(texts)
+        if self._svd is None:
+            return matrix.toarray().astype(np.float32)
+        reduced = self._svd.transform(matrix)
+        reduced[matrix.getnnz(axis=1) == 0] = 0.0
+        return reduced.astype(np.float32)
+
+
+def _sample(values: Iterable[str], size: int, seed: int) -> list[str]:
+    """All values, or so many of them, drawn uniformly in one pass, in their order."""
+    draw = random.Random(seed)
+    kept: list[tuple[int, str]] = []
+    for n, value in enumerate(values):
+        if n < size:
+            kept.append((n, value))
+        elif (place := draw.randrange(n + 1)) < size:
+            kept[place] = (n, value)
+    return [value for _, value in sorted(kept)]
+
+
 def tfidf(columns: list[list[str]], dimension: int, seed: int = 0) -> np.ndarray:
-    """TF-IDF of the joined columns, reduced by truncated SVD; rows without a word are zero.
+    """:class:`Tfidf` of the joined columns, learned from them.
 
     Returns:
-        float32 [rows, min(dimension, words − 1)].
+        float32 [rows, dimension or fewer].
 
     Raises:
         DataError: the columns hold no word.
     """
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     texts = [" ".join(parts) for parts in zip(*columns, strict=True)]
-    try:
-        matrix = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
-    except ValueError as error:
-        raise DataError(f"tfidf: {error}; name columns that hold text") from None
-    width = min(dimension, matrix.shape[1] - 1, matrix.shape[0])
-    if width < 1:
-        return matrix.toarray().astype(np.float32)
-    reduced = TruncatedSVD(width, random_state=seed).fit_transform(matrix)
-    reduced[matrix.getnnz(axis=1) == 0] = 0.0
-    return reduced.astype(np.float32)
+    return Tfidf(texts, dimension, seed).encode(texts)
 
 
 def multi_hot(columns: list[list[str]], separator: str = " ") -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import sys
+import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from itertools import islice
@@ -22,7 +24,7 @@ from recbole_sigrec.data.importers.table import ROWS, Columns, frames, read_tabl
 from recbole_sigrec.data.records import Skipped
 from recbole_sigrec.data.split import check_settings
 from recbole_sigrec.data.writer import Blocks, new_folder
-from recbole_sigrec.encode.text import TFIDF, text_encoder
+from recbole_sigrec.encode.text import text_encoder
 from recbole_sigrec.errors import DataError, did_you_mean
 
 AMAZON = "http://snap.stanford.edu/data/amazon/productGraph"
@@ -157,16 +159,39 @@ def text_features(
         read: the items of the data set → (token, text) of those that have one.
         model: see :func:`recbole_sigrec.encode.encode_text`.
     """
-    encode, size, name = text_encoder(model, BATCH, sys.maxsize)  # TF-IDF: all at a time
-    library = "scikit-learn" if name.startswith(TFIDF) else "sentence-transformers"
+    encoder = text_encoder(model, BATCH)
 
     def blocks(items: pd.Index) -> Blocks:
-        found = iter(read(items))
-        while block := list(islice(found, size)):
-            tokens, texts = zip(*block, strict=True)
-            yield tokens, encode(list(texts))[0]
+        with contextlib.ExitStack() as stack:
+            found = iter(read(items))
+            if encoder.learns:  # then they are read twice
+                again = stack.enter_context(_kept(found))
+                if next(again(), None) is None:
+                    return
+                encoder.learn(text for _, text in again())
+                found = again()
+            while block := list(islice(found, encoder.size)):
+                tokens, texts = zip(*block, strict=True)
+                yield tokens, encoder.encode(list(texts))[0]
 
-    return Features(blocks, {"encoder": name, "revision": f"{library} {version(library)}"})
+    origin = {
+        "encoder": encoder.name,
+        "revision": f"{encoder.library} {version(encoder.library)}",
+    }
+    return Features(blocks, origin)
+
+
+@contextlib.contextmanager
+def _kept(records: Iterable[Any]) -> Iterator[Callable[[], Iterator[Any]]]:
+    """Records that JSON can hold, in a temporary file, to be read more than once."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+        def read() -> Iterator[Any]:
+            file.seek(0)
+            return map(json.loads, file)
+
+        yield read
 
 
 # ---- TikTok and MicroLens ------------------------------------------------------------------------

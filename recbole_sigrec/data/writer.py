@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -185,10 +186,14 @@ def write_features(folder: Path, modality: str, tokens: Sequence[str], blocks: B
 
 
 def _row_order(tokens: Sequence[str]) -> tuple[pd.Index, bool]:
-    """The item of each row, and whether those are the numbers 0 … n−1, which need no ids file."""
-    numbers = [str(n) for n in range(len(tokens))]
-    numbered = set(tokens) == set(numbers)
-    return pd.Index(numbers if numbered else tokens), numbered
+    """The item of each row, and whether those are the numbers 0 … n−1, which need no ids file.
+
+    ``tokens`` are distinct.
+    """
+    n = len(tokens)
+    digits = re.compile(f"(0|[1-9][0-9]{{0,{len(str(n))}}})")
+    numbered = all(digits.fullmatch(token) and int(token) < n for token in tokens)
+    return pd.Index([str(n) for n in range(n)] if numbered else tokens), numbered
 
 
 def _start_matrix(file, shape: tuple[int, int], dtype: np.dtype) -> int:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from recbole_sigrec.data import encoders
-from recbole_sigrec.encode.sources import ItemTable, Values, file_stamps
-from recbole_sigrec.encode.store import Encode, encode_rows
+from recbole_sigrec.encode.sources import CHUNK, ItemTable, Values, file_stamps
+from recbole_sigrec.encode.store import encode_rows
 from recbole_sigrec.errors import SIGRecError
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -47,14 +47,17 @@ def encode_text(
         DataError: see :func:`encode_rows`; or ``tfidf`` finds no word.
         SIGRecError: the model is not there, or needs sentence-transformers.
 
-    Cost: with ``tfidf`` memory for all the texts, else for ``BATCHES`` batches and the result.
+    Memory: the texts and the result, ``BATCHES`` batches, and with ``tfidf`` what it learns from
+    (:class:`recbole_sigrec.data.encoders.Tfidf`).
     """
     source = Values(list(texts))
-    encode, size, name = text_encoder(model, batch_size, len(source), max_tokens)
+    encoder = text_encoder(model, batch_size, max_tokens)
+    encoder.learn(source.values)
     if out is not None:
-        encode_rows(source, encode, size, Path(out), name)
+        encode_rows(source, encoder.encode, encoder.size, Path(out), encoder.name)
         return np.load(out, mmap_mode="r", allow_pickle=False)
-    return np.concatenate([encode(block)[0].astype(np.float16) for block in source.blocks(size)])
+    blocks = source.blocks(encoder.size)
+    return np.concatenate([encoder.encode(block)[0].astype(np.float16) for block in blocks])
 
 
 def encode_text_columns(
@@ -69,14 +72,35 @@ def encode_text_columns(
     Returns:
         Why texts are missing → how many.
     """
-    encode, size, name = text_encoder(model, batch_size, len(table), max_tokens)
-    return encode_rows(table, encode, size, out, name)
+    encoder = text_encoder(model, batch_size, max_tokens)
+    encoder.learn(text for block in table.blocks(CHUNK) for text in block)
+    return encode_rows(table, encoder.encode, encoder.size, out, encoder.name)
 
 
-def text_encoder(
-    model: str | None, batch_size: int, n_texts: int, max_tokens: int | None = None
-) -> tuple[Encode, int, str]:
-    """The function that encodes, how many texts it wants at a time, and what identifies it.
+class TextEncoder(Protocol):
+    """What makes features of texts.
+
+    Attributes:
+        name: what the features depend on beside the texts.
+        library: the distribution that makes them.
+        size: texts that it wants at a time.
+        learns: whether it must have learned from all the texts before it encodes.
+    """
+
+    name: str
+    library: str
+    size: int
+    learns: bool
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Read the texts once, if it learns from them."""
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, Counter]:
+        """See :data:`recbole_sigrec.encode.store.Encode`."""
+
+
+def text_encoder(model: str | None, batch_size: int, max_tokens: int | None = None) -> TextEncoder:
+    """The encoder that a model's name stands for, see :func:`encode_text`.
 
     Raises:
         SIGRecError: the model is not there, or needs sentence-transformers.
@@ -88,13 +112,12 @@ def text_encoder(
             network = load_sentence_model(library, name)
             if max_tokens is not None:
                 network.max_seq_length = max_tokens
-            encode = partial(_encode_sentences, network, batch_size)
-            return encode, BATCHES * batch_size, f"{name} {network.max_seq_length} {_files(name)}"
+            return Sentences(network, batch_size, f"{name} {network.max_seq_length} {_files(name)}")
         logging.getLogger().warning(
             "sentence-transformers is not installed: texts are encoded by TF-IDF and truncated "
             'SVD instead; for a sentence encoder: pip install "recbole_sigrec[text]"'
         )
-    return _encode_tfidf, n_texts, f"{TFIDF} {TFIDF_DIMENSION}"
+    return TfidfTexts()
 
 
 def load_sentence_model(library, name: str):
@@ -132,33 +155,59 @@ def _files(name: str) -> str:
     return file_stamps(sorted(Path(name).rglob("*"))) if Path(name).is_dir() else ""
 
 
-def _encode_sentences(model, batch_size: int, texts: list[str]) -> tuple[np.ndarray, Counter]:
-    kept, missing = _usable(texts)
-    # The first text is there only for its width, in case that none is usable.
-    found = model.encode(
-        ["", *(texts[row] for row in kept)], batch_size=batch_size, show_progress_bar=False
-    )
-    rows = np.zeros((len(texts), found.shape[1]), dtype=np.float32)
-    rows[kept] = found[1:]
-    return rows, missing
+class Sentences:
+    """A sentence encoder; see :class:`TextEncoder`."""
+
+    library, learns = "sentence-transformers", False
+
+    def __init__(self, network, batch_size: int, name: str):
+        self._network, self._batch_size = network, batch_size
+        self.name, self.size = name, BATCHES * batch_size
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Nothing."""
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, Counter]:
+        """Features, and why texts are missing."""
+        kept, missing = _usable(texts)
+        # The first text is there only for its width, in case that none is usable.
+        given = ["", *(texts[row] for row in kept)]
+        found = self._network.encode(given, batch_size=self._batch_size, show_progress_bar=False)
+        rows = np.zeros((len(texts), found.shape[1]), dtype=np.float32)
+        rows[kept] = found[1:]
+        return rows, missing
 
 
-def _encode_tfidf(texts: list[str]) -> tuple[np.ndarray, Counter]:
-    kept = set(_usable(texts)[0])
-    texts = [text if row in kept else "" for row, text in enumerate(texts)]
-    rows = encoders.tfidf([texts], TFIDF_DIMENSION)
-    without = int((~rows.any(axis=1)).sum())
-    return rows, Counter({"without a word": without} if without else {})
+class TfidfTexts:
+    """TF-IDF and truncated SVD; see :class:`TextEncoder`."""
+
+    library, learns, size = "scikit-learn", True, 4096
+    name = f"{TFIDF} {TFIDF_DIMENSION}"
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Learn words, their weights and the decomposition.
+
+        Raises:
+            DataError: there is no word.
+        """
+        usable = (text if _why_not(text) is None else "" for text in texts)
+        self._tfidf = encoders.Tfidf(usable, TFIDF_DIMENSION)
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, Counter]:
+        """Features, and why texts are missing."""
+        rows = self._tfidf.encode(text if _why_not(text) is None else "" for text in texts)
+        without = int((~rows.any(axis=1)).sum())
+        return rows, Counter({"without a word": without} if without else {})
 
 
 def _usable(texts: list[str]) -> tuple[list[int], Counter]:
     """The rows of the texts that can be encoded, and why the others cannot."""
-    why = [
-        "empty"
-        if not text.strip()
-        else f"over {LONGEST:,} characters"
-        if len(text) > LONGEST
-        else ""
-        for text in texts
-    ]
-    return [row for row, reason in enumerate(why) if not reason], Counter(filter(None, why))
+    why = list(map(_why_not, texts))
+    return [row for row, reason in enumerate(why) if reason is None], Counter(filter(None, why))
+
+
+def _why_not(text: str) -> str | None:
+    """Why a text cannot be encoded, if it cannot."""
+    if not text.strip():
+        return "empty"
+    return f"over {LONGEST:,} characters" if len(text) > LONGEST else None

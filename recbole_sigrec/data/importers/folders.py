@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
+from array import array
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from recbole_sigrec.data.build import Source
 from recbole_sigrec.data.features import find_modalities
 from recbole_sigrec.data.importers.features import open_features
-from recbole_sigrec.data.importers.sparse_pickle import read_matrix
+from recbole_sigrec.data.importers.json_members import members
+from recbole_sigrec.data.importers.sparse_pickle import PickledMatrix
 from recbole_sigrec.data.importers.table import ROWS, Columns, read_table
 from recbole_sigrec.data.interactions import ITEM_COLUMNS, USER_COLUMNS, header, pick_column
 from recbole_sigrec.data.pairs import Pairs
@@ -24,6 +26,9 @@ PICKLES = (
     ("tstMat.pkl", "test_mat", "test_mat.pkl"),
 )
 """The names of DiffMM's and MMSSL's matrices: training, validation, test."""
+
+Numbers = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Pairs in batches: user numbers and item numbers, int64 [b] each."""
 
 _MAX = 2**31
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
@@ -64,12 +69,8 @@ def read_lattice(folder: str | Path) -> Source:
     folder = _folder(folder)
     inner = folder / "5-core" if (folder / "5-core").is_dir() else folder
     paths = [inner / f"{part}.json" for part in ("train", "val", "test")]
-    users, items = [], []
-    for path in paths:
-        of_part = _read_json(path)
-        users.append(np.array([u for u, row in of_part.items() for _ in row], dtype=np.int64))
-        items.append(np.array([n for row in of_part.values() for n in row], dtype=np.int64))
-    return _with_features(folder, _numbered(users, items), paths, "lattice")
+    pairs = _numbered([partial(_json_pairs, path) for path in paths])
+    return _with_features(folder, pairs, paths, "lattice")
 
 
 def read_mmssl(folder: str | Path) -> Source:
@@ -88,13 +89,13 @@ def read_mmssl(folder: str | Path) -> Source:
         if len(there) != 1:
             raise DataError(f"{folder} must hold one of {', '.join(names)}; it has {len(there)}")
         paths += there
-    matrices = [read_matrix(path) for path in paths]
+    matrices = [PickledMatrix(path) for path in paths]
     shapes = {matrix.shape for matrix in matrices}
     if len(shapes) > 1:
         raise DataError(f"{some(paths)} are of different shapes: {some(shapes)}")
-    users, items = [m.row for m in matrices], [m.col for m in matrices]
     n_items = matrices[0].shape[1]  # the last may have no interaction
-    return _with_features(folder, _numbered(users, items), paths, "mmssl", n_items)
+    pairs = _numbered([matrix.pairs for matrix in matrices])
+    return _with_features(folder, pairs, paths, "mmssl", n_items)
 
 
 def _folder(folder: str | Path) -> Path:
@@ -104,41 +105,51 @@ def _folder(folder: str | Path) -> Path:
     return folder
 
 
-def _read_json(path: Path) -> dict[int, list[int]]:
-    """User number → item numbers."""
+def _json_pairs(path: Path) -> Numbers:
+    """The pairs of a file that maps user numbers to lists of item numbers."""
+    seen: set[int] = set()
+    users, items = array("q"), array("q")
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_once)
+        for user, row in members(path):
+            numbers = isinstance(row, list) and all(type(n) is int and 0 <= n < _MAX for n in row)
+            if not (_NUMBER.fullmatch(user) and int(user) < _MAX and numbers):
+                raise DataError(
+                    f"{path}: user [{user[:80]}] has [{str(row)[:80]}]; users and items must be "
+                    f"numbers from 0 without leading zeros, and each user have a list of items"
+                )
+            if int(user) in seen:
+                raise DataError(f"{path}: user [{user}] is there more than once; join the lists")
+            seen.add(int(user))
+            users.extend([int(user)] * len(row))
+            items.extend(row)
+            if len(users) >= ROWS:
+                yield np.array(users), np.array(items)
+                users, items = array("q"), array("q")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}; it must map users to items")
-    for user, row in content.items():
-        numbers = isinstance(row, list) and all(type(n) is int and 0 <= n < _MAX for n in row)
-        if not (_NUMBER.fullmatch(user) and int(user) < _MAX and numbers):
-            raise DataError(
-                f"{path}: user [{user}] has [{str(row)[:80]}]; users and items must be numbers "
-                f"from 0 without leading zeros, and each user have a list of items"
-            )
-    return {int(user): row for user, row in content.items()}
+        raise DataError(
+            f"{path} cannot be read as JSON that maps users to items: {error}"
+        ) from None
+    yield np.array(users), np.array(items)
 
 
-def _once(pairs: list[tuple]) -> dict:
-    """An object of the JSON file; of a key that comes twice ``json`` would keep the last."""
-    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"key(s) {some(twice)} more than once; join their lists")
-    return dict(pairs)
+def _numbered(parts: list[Callable[[], Numbers]]) -> Pairs:
+    """Pairs of the three parts' user and item numbers; their tokens are those numbers, ascending.
 
-
-def _numbered(users: list[np.ndarray], items: list[np.ndarray]) -> Pairs:
-    """Pairs of the three parts' user and item numbers; their tokens are those numbers."""
-    pairs = Pairs(*(map(str, np.unique(np.concatenate(side)).tolist()) for side in (users, items)))
-    for label in range(3):
-        for start in range(0, max(1, len(users[label])), ROWS):
-            rows = [side[label][start : start + ROWS].tolist() for side in (users, items)]
-            pairs.add(*(list(map(str, r)) for r in rows), labels=np.full(len(rows[0]), label))
+    Each part is read twice, and never held.
+    """
+    known = [np.empty(0, dtype=np.int64)] * 2
+    for part in parts:
+        for batch in part():
+            known = [np.union1d(*numbers) for numbers in zip(known, batch, strict=True)]
+    pairs = Pairs(*(map(str, numbers.tolist()) for numbers in known))
+    for label, part in enumerate(parts):
+        for batch in part():
+            tokens = (list(map(str, numbers.tolist())) for numbers in batch)
+            pairs.add(*tokens, labels=np.full(len(batch[0]), label))
     return pairs
 
 
