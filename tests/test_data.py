@@ -384,6 +384,23 @@ def titled(tmp_path):
     return write_atomic(tmp_path, items=items), titles, genres
 
 
+@pytest.mark.parametrize("kind", ["f8", "f4", "f2", "i8", "i4", "i2", "u1", "?"])
+def test_safetensors_are_mapped(tmp_path, kind):
+    """The tensor that is asked for among others, of every type that is mapped, and of others."""
+    array = np.arange(-12, 12).reshape(8, 3).astype(kind)
+    path = tmp_path / "a.safetensors"
+    save_file({"z": np.ones(5), "features": array, "a": np.ones(7, np.float16)}, path)
+    found = read_features(path)
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == array.dtype and isinstance(found, np.memmap) == (kind not in "u1?")
+    save_file({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, path)
+    with pytest.raises(DataError, match="holds 2 arrays"):
+        read_features(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_features(path)
+
+
 def test_tfidf_columns(titled):
     folder, titles, _ = titled
     columns = {"text": {"columns": ["title"], "encoder": "tfidf", "dimension": 4}}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import mmap
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from recbole_sigrec.errors import DataError, did_you_mean, some
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors")
 ID_SUFFIXES = (".txt", ".csv", ".npy")
 _BLOCK = 2**22  # numbers checked or copied at a time
+_SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +75,9 @@ def find_modalities(folder: Path) -> dict[str, Path]:
 def read_features(path: Path) -> np.ndarray:
     """Open a feature matrix: [rows, d], of the file's numeric type, every number finite in float32.
 
-    ``.npy``, memory-mapped and so not held in memory; ``.npz`` with one array (or one named
-    ``features``), or ``.safetensors`` likewise; never unpickled. :func:`align` makes it float32.
+    ``.npy``, or ``.safetensors`` with one tensor (or one named ``features``), memory-mapped and so
+    not held in memory; ``.npz`` likewise, which is held; never unpickled. :func:`align` makes it
+    float32.
 
     Raises:
         DataError: the file is unreadable, truncated or holds objects, or is not a matrix of finite
@@ -86,9 +90,7 @@ def read_features(path: Path) -> np.ndarray:
             with np.load(path, allow_pickle=False) as arrays:
                 array = _only(path, {name: arrays[name] for name in arrays.files})
         else:
-            from safetensors.numpy import load_file
-
-            array = _only(path, load_file(path))
+            array = _map_safetensors(path)
     except DataError:
         raise
     except Exception as error:  # numpy, zipfile and safetensors raise many kinds
@@ -117,6 +119,22 @@ def _map(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError:  # an empty array, or an error that is told better without a map
         return np.load(path, allow_pickle=False)
+
+
+def _map_safetensors(path: Path) -> np.ndarray:
+    """The tensor of a ``.safetensors`` file, memory-mapped; the library checks its header."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as tensors:
+        name = _only(path, {name: name for name in tensors.keys()})
+        part = tensors.get_slice(name)
+        shape, kind = tuple(part.get_shape()), part.get_dtype()
+        if 0 in shape or kind not in _SAFETENSORS:  # nothing to map, or an error of the library's
+            return tensors.get_tensor(name)
+    with open(path, "rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        start, _ = json.loads(file.read(size))[name]["data_offsets"]
+    return np.memmap(path, _SAFETENSORS[kind], "r", 8 + size + start, shape)
 
 
 def row_blocks(array: np.ndarray) -> Iterator[slice]:
@@ -160,22 +178,34 @@ def read_ids(path: Path) -> np.ndarray:
             raise DataError(f"{path} holds an array of shape {ids.shape}; expected one id per row")
     else:
         try:
-            lines = path.read_text("utf-8").rstrip().split("\n")
+            with open(path, encoding="utf-8") as file:
+                tokens = _one_each(path, csv.reader(file) if path.suffix == ".csv" else file)
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
-        rows = list(csv.reader(lines)) if path.suffix == ".csv" else [[line] for line in lines]
-        wrong = [n for n, row in enumerate(rows, 1) if len(row) != 1 or not row[0].strip()]
-        if wrong:
-            raise DataError(f"{path}: line(s) {some(wrong)} must hold one item token, and no more")
-        tokens = [row[0].strip() for row in rows]
         if path.suffix == ".csv" and tokens[0].split(":")[0] in ("item_id", "itemID", "item"):
             tokens = tokens[1:]
     ids = np.array(tokens, dtype=str)
-    twice = pd.Series(ids)
-    twice = twice[twice.duplicated()].unique()
-    if len(twice):
+    values, counts = np.unique(ids, return_counts=True)
+    if len(twice := values[counts > 1]):
         raise DataError(f"{path} names item(s) {some(twice)} more than once; keep one row of each")
     return ids
+
+
+def _one_each(path: Path, lines: Iterable[str | list[str]]) -> list[str]:
+    """The token of each line, text or its values; empty lines at the end are none."""
+    tokens, wrong = [], []
+    for line in lines:
+        values = [line] if isinstance(line, str) else line
+        tokens.append(values[0].strip() if len(values) == 1 else "")
+        if not tokens[-1]:
+            wrong.append((len(tokens), not "".join(values).strip()))
+    while wrong and wrong[-1] == (len(tokens), True):
+        tokens.pop()
+        wrong.pop()
+    if wrong or not tokens:
+        numbers = [n for n, _ in wrong] or [1]
+        raise DataError(f"{path}: line(s) {some(numbers)} must hold one item token, and no more")
+    return tokens
 
 
 def row_tokens(path: Path, n_rows: int, tokens: np.ndarray) -> tuple[np.ndarray, bool]:

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -88,14 +89,14 @@ class Pairs:
         self._insert("pair (user, item, time, label)", zip(*columns, strict=True))
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The users, the items and the labels of the pairs in order: int64 [b], int64 [b], [b]."""
-        yield from self._select("SELECT user, item, label FROM pair ORDER BY n")
+        """The users, the items and the labels (-1: none) of the pairs in order, int64 [b] each."""
+        yield from self._integers("SELECT user, item, ifnull(label, -1) FROM pair ORDER BY n")
 
     def degrees(self) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of each user and of each item, int64 [tokens]."""
         if self._degrees is None:
             counts = [np.zeros(len(known), dtype=np.int64) for known in (self._users, self._items)]
-            for columns in self._select("SELECT user, item FROM pair"):
+            for columns in self._integers("SELECT user, item FROM pair"):
                 for count, numbers in zip(counts, columns, strict=True):
                     count += np.bincount(numbers, minlength=len(count))
             self._degrees = counts[0], counts[1]
@@ -153,10 +154,10 @@ class Pairs:
         From then on the pairs count as without times.
         """
         self._run("CREATE TABLE drawn AS SELECT * FROM pair WHERE FALSE")
-        for numbers, *columns in self._select("SELECT n, user, item, label FROM pair ORDER BY n"):
-            times = generator.random(len(numbers)).tolist()
-            columns = [times, numbers.tolist(), *(column.tolist() for column in columns)]
-            self._insert("drawn (time, n, user, item, label)", zip(*columns, strict=True))
+        for rows in self._select("SELECT n, user, item, label FROM pair ORDER BY n"):
+            times = generator.random(len(rows)).tolist()
+            drawn = ((time, *row) for time, row in zip(times, rows, strict=True))
+            self._insert("drawn (time, n, user, item, label)", drawn)
         self._run("DROP TABLE pair")
         self._run("ALTER TABLE drawn RENAME TO pair")
         self.timed = False
@@ -168,7 +169,7 @@ class Pairs:
         time the first added comes first.
         """
         among = "PARTITION BY user" if per_user else ""
-        yield from self._select(
+        yield from self._integers(
             f"""SELECT user, item, place FROM (
                 SELECT n, user, item, ROW_NUMBER() OVER ({among} ORDER BY time, n) - 1 AS place
                 FROM pair
@@ -186,15 +187,21 @@ class Pairs:
         with _told():
             return self._db.execute(statement)
 
-    def _select(self, query: str) -> Iterator[tuple[np.ndarray, ...]]:
-        """The columns of the result, some rows at a time."""
+    def _integers(self, query: str) -> Iterator[tuple[np.ndarray, ...]]:
+        """The columns of a result of integers, some rows at a time, int64."""
+        for rows in self._select(query):
+            values = np.fromiter(chain.from_iterable(rows), np.int64, len(rows) * len(rows[0]))
+            yield tuple(values.reshape(len(rows), -1).T)
+
+    def _select(self, query: str) -> Iterator[list[tuple]]:
+        """The rows of a result, some at a time."""
         found = self._run(query)
         while True:
             with _told():
                 rows = found.fetchmany(_ROWS)
             if not rows:
                 return
-            yield tuple(map(np.array, zip(*rows, strict=True)))
+            yield rows
 
 
 @contextlib.contextmanager
