@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -384,21 +385,47 @@ def titled(tmp_path):
     return write_atomic(tmp_path, items=items), titles, genres
 
 
-@pytest.mark.parametrize("kind", ["f8", "f4", "f2", "i8", "i4", "i2", "u1", "?"])
+@pytest.mark.parametrize("kind", ["f8", "f4", "f2", "i8", "i2", "i1", "u4", "u1", "?"])
 def test_safetensors_are_mapped(tmp_path, kind):
-    """The tensor that is asked for among others, of every type that is mapped, and of others."""
+    """The tensor that is asked for, among others."""
     array = np.arange(-12, 12).reshape(8, 3).astype(kind)
     path = tmp_path / "a.safetensors"
     save_file({"z": np.ones(5), "features": array, "a": np.ones(7, np.float16)}, path)
     found = read_features(path)
     np.testing.assert_array_equal(found, array)
-    assert found.dtype == array.dtype and isinstance(found, np.memmap) == (kind not in "u1?")
+    assert found.dtype == array.dtype and isinstance(found, np.memmap)
     save_file({"a": np.ones((2, 2)), "b": np.ones((2, 2))}, path)
     with pytest.raises(DataError, match="holds 2 arrays"):
         read_features(path)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(DataError, match="cannot be read"):
         read_features(path)
+
+
+@pytest.mark.parametrize(
+    "name, content, tokens",
+    [
+        ("a_ids.txt", "x\ny\n", ["x", "y"]),
+        ("a_ids.txt", "x\r\ny\r\n\r\n", ["x", "y"]),
+        ("a_ids.txt", "x\ny\n\n \n", ["x", "y"]),
+        ("a_ids.txt", "x\n\ny\n", "line(s) 2 must"),
+        ("a_ids.txt", "", "line(s) 1 must"),
+        ("a_ids.csv", "item_id\nx\ny\n\n", ["x", "y"]),
+        ("a_ids.csv", 'x\r\n"y"\r\n \r\n', ["x", "y"]),
+        ("a_ids.csv", "x\ny\n,\n", "line(s) 3 must"),
+        ("a_ids.csv", 'x\ny\n""\n', "line(s) 3 must"),
+        ("a_ids.csv", "x\ny,z\n", "line(s) 2 must"),
+        ("a_ids.csv", "x" * 200_000, "cannot be read as CSV"),
+    ],
+)
+def test_ids_of_rows(tmp_path, name, content, tokens):
+    path = tmp_path / name
+    path.write_bytes(content.encode())
+    if isinstance(tokens, list):
+        assert read_ids(path).tolist() == tokens
+    else:
+        with pytest.raises(DataError, match=re.escape(tokens)):
+            read_ids(path)
 
 
 def test_tfidf_columns(titled):

@@ -405,6 +405,19 @@ def test_tfidf_learns_from_a_part_of_many(monkeypatch, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "text_feat.npy"), rows)
 
 
+def test_blank_texts_take_no_place_in_what_is_learned(monkeypatch):
+    monkeypatch.setattr(encoders, "LEARNED_FROM", 3)
+    texts = ["", " "] * 500 + ["red shoe", "green shirt"]
+    assert encode_text(texts, model="tfidf").any(axis=1).tolist() == [False] * 1000 + [True] * 2
+
+
+def test_an_existing_file_is_refused_before_anything_is_learned(monkeypatch, tmp_path):
+    monkeypatch.setattr(text.TfidfTexts, "learn", None)
+    (tmp_path / "a.npy").touch()
+    with pytest.raises(DataError, match="exists; move it away"):
+        encode_text(TEXTS, model="tfidf", out=tmp_path / "a.npy")
+
+
 @given(st.integers(0, 60), st.integers(1, 60), st.integers(0, 9))
 def test_a_sample_is_a_part_in_order(n, size, seed):
     sample = encoders._sample(map(str, range(n)), size, seed)

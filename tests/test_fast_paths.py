@@ -18,6 +18,7 @@ from recbole.utils.case_study import full_sort_scores, full_sort_topk
 
 import recbole_sigrec.model.batch
 from recbole_sigrec import Config, compat, gemm
+from recbole_sigrec.data import loaders
 from recbole_sigrec.graph import SparseGraph
 from recbole_sigrec.quick_start import build_model, create_dataset, data_preparation
 from recbole_sigrec.ranking import top_items
@@ -189,11 +190,13 @@ def test_loss_curve_on_real_data(make_config, monkeypatch, name):
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("size", [1, 100, 128, 10_000])
-def test_batches_are_recboles(planted, prepare, make_config, shuffle, size):
+def test_batches_are_recboles(planted, prepare, make_config, monkeypatch, shuffle, size):
     """Two epochs of our loader and of RecBole's, from the same seed: the same batches."""
     epochs = []
     for loader in ("ours", "recbole"):
         config = make_config("BPR", planted.folder, train_batch_size=size, shuffle=shuffle)
+        if loader == "recbole":
+            monkeypatch.setattr(loaders.TrainLoader, "collate_fn", TrainDataLoader.collate_fn)
         train = prepare(config).train
         assert type(train) is not TrainDataLoader
         np.random.seed(5)

@@ -21,7 +21,7 @@ import pytest
 import scipy.sparse as sp
 from filelock import FileLock
 from helpers_data import Payload, load, snapshot, write_mmrec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recbole_sigrec.cli import run_command
@@ -473,6 +473,88 @@ def test_matrices_of_all_types(tmp_path, kind):
     np.testing.assert_array_equal(read_matrix(tmp_path / "m.pkl"), np.diag([1, 0, 1]))
 
 
+def pickled(state, protocol=4, **changes):
+    """A CSR matrix's pickle, with other attributes."""
+    matrix = sp.csr_matrix(np.array([[0, 1, 0], [2, 0, 3.0]]))
+    vars(matrix).update({**state, **changes})
+    return pickle.dumps(matrix, protocol)
+
+
+@pytest.mark.parametrize(
+    "state, says",
+    [
+        ({"_shape": (2, 10**5000)}, "its shape is not two numbers"),
+        ({"_shape": (2, -5)}, "its shape is not two numbers"),
+        ({"_shape": (2, 3, 3)}, "its shape is not two numbers"),
+        ({"_shape": (2.0, 3)}, "its shape is not two numbers"),
+        ({"_shape": (3, 3)}, "its offsets do not fit"),
+        ({"indices": np.array([1, -1, 2])}, "its indices are beyond its shape"),
+        ({"indices": np.array([1, 3, 2])}, "its indices are beyond its shape"),
+        ({"indices": np.array([1.0, 0, 2])}, "its indices are of type float64"),
+        ({"indices": np.array([1, 0])}, "differ in number"),
+        ({"indices": [1, 0, 2]}, "one of its arrays is a list"),
+        ({"indptr": np.array([0, 2, 1])}, "its offsets do not fit"),
+        ({"indptr": np.array([1, 2, 3])}, "its offsets do not fit"),
+        ({"indptr": np.array([0, 1, 4])}, "its offsets do not fit"),
+        ({"data": np.array([1, 2, 3], object)}, "an array is of type O8"),
+        ({"data": np.array([1, 2, 3], complex)}, "an array is of type c16"),
+    ],
+)
+def test_matrices_that_are_none(tmp_path, state, says):
+    (tmp_path / "m.pkl").write_bytes(pickled(state))
+    with pytest.raises(DataError) as error:
+        read_matrix(tmp_path / "m.pkl")
+    assert says in str(error.value) and str(tmp_path / "m.pkl") in str(error.value)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_indices_of_either_byte_order(tmp_path, order):
+    state = {"indices": np.array([1, 0, 2]).astype(f"{order}i4")}
+    (tmp_path / "m.pkl").write_bytes(pickled(state, indptr=np.array([0, 1, 3], f"{order}i8")))
+    np.testing.assert_array_equal(read_matrix(tmp_path / "m.pkl"), [[0, 1, 0], [1, 0, 1]])
+
+
+def test_a_large_matrix_that_is_cut_short_or_in_a_frame(tmp_path):
+    whole = pickle.dumps(sp.csr_matrix(np.ones((200, 200))), 4)
+    path = tmp_path / "m.pkl"
+    for cut in (len(whole) // 2, len(whole) - 10):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError, match="is not a pickled SciPy matrix"):
+            PickledMatrix(path)
+    body = pickle.dumps(sp.csr_matrix(np.ones((200, 200))), 3)[2:]  # which has no frames
+    path.write_bytes(b"\x80\x04\x95" + len(body).to_bytes(8, "little") + body)
+    assert not isinstance(PickledMatrix(path)._data._raw, sparse_pickle._Stored)
+    assert read_matrix(path).all()
+
+
+def reduced(*operations: bytes) -> bytes:
+    return b"\x80\x04" + b"".join(operations) + b"."
+
+
+def test_a_pickle_cannot_change_the_reader_or_swell(tmp_path):
+    encode = b"c_codecs\nencode\n"
+    text = b"X" + (2**20).to_bytes(4, "little") + b"a" * 2**20 + b"q\x00"
+    again = encode + b"h\x00X\x06\x00\x00\x00latin1\x86R0"
+    for content, says in (
+        (reduced(encode, b"N}X\x01\x00\x00\x00aK\x01s\x86b"), "sets the state of something else"),
+        (reduced(b"cscipy.sparse\ncsr_matrix\n", b"}b"), "sets the state of something else"),
+        (reduced(text, again * 20_000), "characters as latin1"),
+        (reduced(b"\x8e" + (2**62).to_bytes(8, "little")), "cut short"),
+        (reduced(b"\x96" + (2**63 + 5).to_bytes(8, "little")), "cut short"),
+    ):
+        (tmp_path / "m.pkl").write_bytes(content)
+        with pytest.raises(DataError, match=says):
+            PickledMatrix(tmp_path / "m.pkl")
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_an_empty_matrix(tmp_path, protocol, refused):
+    for name in ("trnMat.pkl", "valMat.pkl", "tstMat.pkl"):
+        (tmp_path / name).write_bytes(pickle.dumps(sp.csr_matrix((2, 3)), protocol))
+    arguments = ("--format=mmssl", "--name=made", "--out=out")
+    refused(tmp_path, *arguments, says=["training part would be empty"])
+
+
 def test_old_names_of_modules_are_known(tmp_path):
     """As SciPy < 1.8 and NumPy < 2 wrote them."""
     content = pickle.dumps(sp.csr_matrix(np.eye(2)), 2)
@@ -512,6 +594,8 @@ def test_bad_lists(tmp_path, refused, content, says):
     refused(tmp_path, "--format=lattice", "--name=made", "--out=out", says=says)
 
 
+@example({"": 0.0}, 1, None, False)
+@example({"a": 1e-5, "b": "\\"}, 1, 2, True)
 @given(
     st.dictionaries(
         st.text(),
@@ -534,6 +618,36 @@ def test_members_of_a_json_object(content, chunk, indent, ascii):
         path.write_text(json.dumps(content, indent=indent, ensure_ascii=ascii), "utf-8")
         patch.setattr(json_members, "_CHUNK", chunk)
         assert list(json_members.members(path)) == list(content.items())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le"])
+def test_members_in_every_encoding_of_json(tmp_path, encoding):
+    (tmp_path / "a.json").write_text('{"é": [1]}', encoding)
+    assert list(json_members.members(tmp_path / "a.json")) == [("é", [1])]
+
+
+def test_a_member_that_does_not_end_is_not_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_members, "_CHUNK", 10)
+    monkeypatch.setattr(json_members, "_LONGEST", 100)
+    path = tmp_path / "a.json"
+    for content in ('{"0": [' + "1, " * 9999, '{"0": nan' + " " * 9999):
+        path.write_text(content)
+        with pytest.raises(ValueError, match="broken, or has more than 100 characters"):
+            list(json_members.members(path))
+    path.write_text(json.dumps({str(n): list(range(20)) for n in range(50)}))
+    assert len(list(json_members.members(path))) == 50
+
+
+def test_lists_longer_than_a_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("recbole_sigrec.data.importers.folders.ROWS", 7)
+    lists = {str(user): [user, user + 1, user + 2] for user in range(30)}
+    (tmp_path / "train.json").write_text(json.dumps(lists))
+    for name, items in (("val", [40]), ("test", [41])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"0": items}))
+    made = import_dataset(tmp_path, "made", "lattice", "out")
+    assert made["split"] == {"train": 90, "valid": 1, "test": 1}
+    lines = Path("out/made/made.inter").read_text().splitlines()[1:91]
+    assert lines == [f"{u}\t{i}\t0" for u, items in lists.items() for i in items]
 
 
 def test_a_pair_in_two_parts_and_rows_that_do_not_fit(tmp_path, refused):

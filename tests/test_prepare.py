@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
 import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from recbole_sigrec.cli import run_command
 from recbole_sigrec.data import encoders
 from recbole_sigrec.data.download import Published
 from recbole_sigrec.data.prepare import DATASETS, Layout, prepare
-from recbole_sigrec.encode.text import TFIDF_DIMENSION, Sentences
+from recbole_sigrec.encode.text import TFIDF_DIMENSION, Sentences, TfidfTexts
 from recbole_sigrec.errors import DataError
 
 N_REVIEWS = int(os.environ.get("RECBOLE_SIGREC_REVIEWS", "2000"))
@@ -73,7 +76,7 @@ def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
     assert image["items"] == sum(images[item].any() for item in items if item in images)
     assert image["items"] + image["missing"] == len(items)
     assert image["not_finite"] == 1 and image["repeated"] == 1
-    assert manifest["modalities"]["text"]["encoder"] == f"tfidf {TFIDF_DIMENSION}"
+    assert manifest["modalities"]["text"]["encoder"] == TfidfTexts.name
     assert manifest["modalities"]["text"]["revision"].startswith("scikit-learn ")
     assert manifest["steps"][-1] == {
         **{"step": "5-core", "users": len({user for user, _, _ in expected})},
@@ -84,6 +87,18 @@ def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
     assert "skipped in reviews_Baby_5.json.gz" in told
     dataset = load(Path("out/baby").absolute())
     assert int(dataset.modality_mask["image"].sum()) == image["items"]
+
+
+def test_a_full_disk_for_texts_is_told(raw, monkeypatch, capsys):
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda *args, **kwargs: Full())
+    assert run_command("prepare", "baby", f"--from={raw}", "--text_model=tfidf", "--out=out") == 2
+    told = capsys.readouterr().err
+    assert "texts could not be kept" in told and "TMPDIR" in told and tempfile.gettempdir() in told
+    assert not Path("out/baby").exists()
 
 
 def test_the_seed_is_the_split(raw):

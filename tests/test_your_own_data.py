@@ -79,7 +79,7 @@ def test_the_commands_of_the_page(shop, capsys):
         assert program == "recbole-sigrec"
         assert cli.main(arguments) == 0, arguments
         shown.append(capsys.readouterr().out)
-    assert shown[0] == f"text_feat.npy: {N_ITEMS} items, 1 missing (1 without a word)\n"
+    assert shown[0] == f"text_feat.npy: {N_ITEMS} items, 1 missing (1 without a known word)\n"
     assert shown[1] == f"image_feat.npy: {N_ITEMS - 1} items, 1 missing (1 cannot be decoded)\n"
     figures = json.loads(Path("shop.json").read_text("utf-8"))
     assert (figures["users"], figures["items"]) == (N_USERS, N_ITEMS)

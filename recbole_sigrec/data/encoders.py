@@ -19,6 +19,8 @@ from recbole_sigrec.errors import DataError, did_you_mean
 LEARNED_FROM = 10_000
 """Texts that :class:`Tfidf` learns from at the most."""
 
+_LEARNED = 2**14  # characters of each of them, at the most
+
 
 def read_item_columns(
     path: Path, item_field: str, columns: list[str], separator: str = "\t"
@@ -66,21 +68,24 @@ def read_item_columns(
 class Tfidf:
     """TF-IDF reduced by truncated SVD, learned from texts or from a random part of many.
 
+    Blank texts are not learned from. A word that is in none of the texts drawn is not known later.
+
     Args:
-        texts: read once; at most ``LEARNED_FROM`` of them are held.
+        texts: read once; at most ``LEARNED_FROM`` of them are held, each cut at 2¹⁴ characters.
         dimension: of the rows, at most; fewer where there are not as many words or texts.
         seed: of the part drawn, and of the SVD.
 
     Raises:
         DataError: the texts hold no word.
 
-    Cost: memory of some 2 KB for each of the texts held.
+    Memory: for each of the texts held 3 KB where they have ten words, 10 KB where they have 300.
     """
 
     def __init__(self, texts: Iterable[str], dimension: int, seed: int = 0):
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
+        texts = (text[:_LEARNED] for text in texts if text and not text.isspace())
         self._vectorizer = TfidfVectorizer(sublinear_tf=True, dtype=np.float32)
         try:
             matrix = self._vectorizer.fit_transform(_sample(texts, LEARNED_FROM, seed))
@@ -92,11 +97,8 @@ class Tfidf:
     def encode(self, texts: Iterable[str]) -> np.ndarray:
         """Float32 [n, d]; a text without a word that was learned has a zero row."""
         matrix = self._vectorizer.transform(texts)
-        if self._svd is None:
-            return matrix.toarray().astype(np.float32)
-        reduced = self._svd.transform(matrix)
-        reduced[matrix.getnnz(axis=1) == 0] = 0.0
-        return reduced.astype(np.float32)
+        rows = matrix.toarray() if self._svd is None else self._svd.transform(matrix)
+        return rows.astype(np.float32)
 
 
 def _sample(values: Iterable[str], size: int, seed: int) -> list[str]:

@@ -19,7 +19,11 @@ from recbole_sigrec.errors import DataError, did_you_mean, some
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors")
 ID_SUFFIXES = (".txt", ".csv", ".npy")
 _BLOCK = 2**22  # numbers checked or copied at a time
-_SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
+_SAFETENSORS = {
+    "BOOL": "?",
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    **{f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,10 +182,13 @@ def read_ids(path: Path) -> np.ndarray:
             raise DataError(f"{path} holds an array of shape {ids.shape}; expected one id per row")
     else:
         try:
-            with open(path, encoding="utf-8") as file:
-                tokens = _one_each(path, csv.reader(file) if path.suffix == ".csv" else file)
+            table = path.suffix == ".csv"
+            with open(path, encoding="utf-8", newline="" if table else None) as file:
+                tokens = _one_each(path, csv.reader(file) if table else file)
         except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
+            raise DataError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from None
+        except csv.Error as error:
+            raise DataError(f"{path} cannot be read as CSV: {error}") from None
         if path.suffix == ".csv" and tokens[0].split(":")[0] in ("item_id", "itemID", "item"):
             tokens = tokens[1:]
     ids = np.array(tokens, dtype=str)
@@ -198,7 +205,8 @@ def _one_each(path: Path, lines: Iterable[str | list[str]]) -> list[str]:
         values = [line] if isinstance(line, str) else line
         tokens.append(values[0].strip() if len(values) == 1 else "")
         if not tokens[-1]:
-            wrong.append((len(tokens), not "".join(values).strip()))
+            blank = not values or (len(values) == 1 and values[0].isspace())
+            wrong.append((len(tokens), blank))
     while wrong and wrong[-1] == (len(tokens), True):
         tokens.pop()
         wrong.pop()

@@ -185,7 +185,16 @@ def text_features(
 def _kept(records: Iterable[Any]) -> Iterator[Callable[[], Iterator[Any]]]:
     """Records that JSON can hold, in a temporary file, to be read more than once."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
+        try:
+            for record in records:
+                file.write(json.dumps(record) + "\n")
+            file.flush()
+        except OSError as error:
+            raise DataError(
+                f"texts could not be kept in a temporary file, in {tempfile.gettempdir()}: "
+                f"{error.strerror or error}. Make room there, or let the environment variable "
+                f"TMPDIR name another folder"
+            ) from None
 
         def read() -> Iterator[Any]:
             file.seek(0)

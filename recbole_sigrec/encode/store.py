@@ -48,8 +48,7 @@ def encode_rows(source, encode: Encode, size: int, out: Path, inputs: str) -> Co
             or a value does not fit into float16.
     """
     inputs = hashlib.blake2b(f"{source.digest()} {inputs}".encode(), digest_size=16).hexdigest()
-    ids_path = out.with_name(f"{out.stem.removesuffix('_feat')}_ids.txt")
-    check_absent(out, ids_path, source)
+    ids_path = check_absent(out, source)
     part = out.with_name(f".{out.name}.part")
     rows, ids = part / "rows.npy", part / "ids.txt"
     part.mkdir(exist_ok=True)
@@ -77,20 +76,25 @@ def encode_rows(source, encode: Encode, size: int, out: Path, inputs: str) -> Co
     return missing
 
 
-def check_absent(out: Path, ids_path: Path, source) -> None:
+def check_absent(out: Path, source) -> Path:
     """See that nothing of the user's would be overwritten.
+
+    Returns:
+        The file of the ids.
 
     Raises:
         DataError: ``out`` exists, or an ids file with other ids than the source's.
     """
     if out.exists():
         raise DataError(f"{out} exists; move it away, or name another file with --out")
+    ids_path = out.with_name(f"{out.stem.removesuffix('_feat')}_ids.txt")
     if source.ids() is None or not ids_path.exists():
-        return
+        return ids_path
     with open(ids_path, encoding="utf-8") as file:
         lines = (line.rstrip("\n") for line in file)
         if any(a != b for a, b in itertools.zip_longest(lines, source.ids())):
             raise DataError(f"{ids_path} exists, with other items; move it away")
+    return ids_path
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from recbole_sigrec.data import encoders
 from recbole_sigrec.encode.sources import CHUNK, ItemTable, Values, file_stamps
-from recbole_sigrec.encode.store import encode_rows
+from recbole_sigrec.encode.store import check_absent, encode_rows
 from recbole_sigrec.errors import SIGRecError
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -52,10 +53,10 @@ def encode_text(
     """
     source = Values(list(texts))
     encoder = text_encoder(model, batch_size, max_tokens)
-    encoder.learn(source.values)
     if out is not None:
-        encode_rows(source, encoder.encode, encoder.size, Path(out), encoder.name)
+        _encode_to(Path(out), source, encoder)
         return np.load(out, mmap_mode="r", allow_pickle=False)
+    encoder.learn(source.values)
     blocks = source.blocks(encoder.size)
     return np.concatenate([encoder.encode(block)[0].astype(np.float16) for block in blocks])
 
@@ -72,9 +73,14 @@ def encode_text_columns(
     Returns:
         Why texts are missing → how many.
     """
-    encoder = text_encoder(model, batch_size, max_tokens)
-    encoder.learn(text for block in table.blocks(CHUNK) for text in block)
-    return encode_rows(table, encoder.encode, encoder.size, out, encoder.name)
+    return _encode_to(out, table, text_encoder(model, batch_size, max_tokens))
+
+
+def _encode_to(out: Path, source: Values | ItemTable, encoder: TextEncoder) -> Counter:
+    check_absent(out, source)
+    encoder.learn(text for block in source.blocks(CHUNK) for text in block)
+    inputs = f"{encoder.name} {version(encoder.library)}" if encoder.learns else encoder.name
+    return encode_rows(source, encoder.encode, encoder.size, out, inputs)
 
 
 class TextEncoder(Protocol):
@@ -182,7 +188,7 @@ class TfidfTexts:
     """TF-IDF and truncated SVD; see :class:`TextEncoder`."""
 
     library, learns, size = "scikit-learn", True, 4096
-    name = f"{TFIDF} {TFIDF_DIMENSION}"
+    name = f"{TFIDF} {TFIDF_DIMENSION}, learned from at most {encoders.LEARNED_FROM} texts"
 
     def learn(self, texts: Iterable[str]) -> None:
         """Learn words, their weights and the decomposition.
@@ -197,7 +203,7 @@ class TfidfTexts:
         """Features, and why texts are missing."""
         rows = self._tfidf.encode(text if _why_not(text) is None else "" for text in texts)
         without = int((~rows.any(axis=1)).sum())
-        return rows, Counter({"without a word": without} if without else {})
+        return rows, Counter({"without a known word": without} if without else {})
 
 
 def _usable(texts: list[str]) -> tuple[list[int], Counter]:

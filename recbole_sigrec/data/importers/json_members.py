@@ -11,10 +11,13 @@ _CHUNK = 2**16  # characters read at a time
 _LONGEST = 2**26  # characters of one member
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
+_AFTER = _SPACE + ":,}"  # what can stand after a value
 
 
 def members(path: Path) -> Iterator[tuple[str, Any]]:
     """The names and values of the object that a file holds, in order.
+
+    As ``json.loads``, it reads UTF-8, UTF-16 and UTF-32.
 
     Raises:
         ValueError: it is no JSON, or another value than an object; or a member has more than 2²⁶
@@ -23,7 +26,9 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
 
     Memory: for the longest member.
     """
-    with open(path, encoding="utf-8-sig") as file:
+    with open(path, "rb") as file:
+        encoding = json.detect_encoding(file.read(4))
+    with open(path, encoding=encoding) as file:
         text = _Window(file)
         text.mark("{", "it must be an object")
         if text.peek() == "}":
@@ -79,13 +84,16 @@ class _Window:
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
-                if self._whole or len(self._text) > _LONGEST:
+                if self._whole:
                     self._at = min(error.pos, len(self._text))
                     self.refuse(error.msg)
             else:
-                if end < len(self._text) or self._whole:  # else a number may go on
+                after = self._text[end : end + 1]
+                if self._whole or (after and after in _AFTER):  # else a number may go on
                     self._at = end
                     return value
+            if len(self._text) - self._at > _LONGEST:
+                self.refuse(f"a value is broken, or has more than {_LONGEST:,} characters,")
             self._more()
 
     def refuse(self, why: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from recbole_sigrec.errors import DataError
 
+_MAX = 2**31  # rows or columns
 _ENTRIES = 2**16  # read at a time
 _SMALL = 2**16  # bytes; an array that has more stays in the file
 
@@ -50,9 +51,11 @@ class _Array:
     def __setstate__(self, state):
         _, self._shape, self._kind, _, self._raw = state
 
-    def open(self, file) -> None:
-        """Check that it is one, and read from this file; then it has a length."""
+    def open(self, file, kinds: str = "biuf") -> None:
+        """Check that it is one of these kinds, and read from this file; then it has a length."""
         self._dtype = self._kind.numpy()
+        if self._dtype.kind not in kinds:
+            raise ValueError(f"its indices are of type {self._dtype}")
         (self._length,) = self._shape
         stored = isinstance(self._raw, _Stored)
         if (self._raw.size if stored else len(self._raw)) != self._length * self._dtype.itemsize:
@@ -73,10 +76,10 @@ class _Array:
 
 
 class _Matrix:
-    """Stands in for a SciPy matrix: keeps what was pickled as attributes."""
+    """Stands in for a SciPy matrix: keeps what was pickled."""
 
     def __setstate__(self, state):
-        self.__dict__.update(state)
+        self.state = state
 
 
 class _Csr(_Matrix):
@@ -91,15 +94,13 @@ class _Coo(_Matrix):
     pass
 
 
-def _bytes(text: str, encoding: str) -> bytes:
-    """``_codecs.encode`` as pickles before protocol 3 use it, to write bytes."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it encodes text as {encoding}")
-    return text.encode("latin1")
-
-
 def _scalar(kind: _Type, raw: bytes) -> int | float:
     return np.frombuffer(raw, kind.numpy())[0].item()
+
+
+def _no_bytes() -> bytes:
+    """``bytes()``, as protocol 2 writes empty ones."""
+    return b""
 
 
 _NUMPY = {
@@ -129,6 +130,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, file):
         super().__init__(file)
         self._source, self._end = file, os.fstat(file.fileno()).st_size
+        self._encoded = 0
 
     def find_class(self, module, name):
         if re.fullmatch(r"numpy(\._?core\.(multiarray|numeric))?", module) and name in _NUMPY:
@@ -136,8 +138,22 @@ class _Unpickler(pickle._Unpickler):
         if re.fullmatch(r"scipy\.sparse(\._?(csr|csc|coo))?", module) and name in _SCIPY:
             return _SCIPY[name]
         if (module, name) == ("_codecs", "encode"):
-            return _bytes
+            return self._encode
+        if name == "bytes" and module in ("builtins", "__builtin__"):
+            return _no_bytes
         raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        """``_codecs.encode`` as pickles before protocol 3 use it, to write bytes."""
+        self._encoded += len(text)
+        if encoding != "latin1" or self._encoded > self._end:  # more than the file has
+            raise pickle.UnpicklingError(f"it encodes {self._encoded} characters as {encoding}")
+        return text.encode("latin1")
+
+    def _load_build(self) -> None:
+        if not isinstance(self.stack[-2], _Array | _Type | _Matrix):
+            raise pickle.UnpicklingError("it sets the state of something else")
+        self.load_build()
 
     def _load_bytes(self, header: str) -> None:
         (size,) = struct.unpack(header, self.read(struct.calcsize(header)))
@@ -146,10 +162,13 @@ class _Unpickler(pickle._Unpickler):
         if size <= _SMALL or framed:  # what is large is in no frame, where Python wrote it
             self.append(self.read(size))
             return
-        self.append(_Stored(self._source.tell(), size))
-        if self._source.seek(size, os.SEEK_CUR) > self._end:
+        place = self._source.tell()
+        if place + size > self._end:
             raise EOFError("it is cut short")
+        self.append(_Stored(place, size))
+        self._source.seek(place + size)
 
+    dispatch[pickle.BUILD[0]] = _load_build
     dispatch[pickle.BINBYTES[0]] = lambda self: self._load_bytes("<I")
     dispatch[pickle.BINBYTES8[0]] = lambda self: self._load_bytes("<Q")
     dispatch[pickle.BYTEARRAY8[0]] = lambda self: self._load_bytes("<Q")
@@ -171,7 +190,7 @@ class PickledMatrix:
         DataError: the file is missing, or holds anything else.
 
     Memory: some thousand entries, and of CSR and CSC the offsets of their rows or columns; of a
-    pickle of protocol 2 or less, all of it.
+    pickle of protocol 2, all of it.
     """
 
     def __init__(self, path: str | Path):
@@ -180,9 +199,10 @@ class PickledMatrix:
             held = _Unpickler(file).load()
             if not isinstance(held, _Matrix):
                 raise ValueError(f"it holds a {_NAMES.get(type(held), type(held).__name__)}")
-            state = vars(held)
-            rows, columns = (int(n) for n in state["_shape"])
-            self.shape, self._starts, self._columnwise = (rows, columns), None, False
+            state, shape = held.state, held.state["_shape"]
+            if len(shape) != 2 or not all(type(n) is int and 0 <= n < _MAX for n in shape):
+                raise ValueError(f"its shape is not two numbers from 0 to {_MAX - 1}")
+            self.shape, self._starts, self._columnwise = tuple(shape), None, False
             self._data = state["data"]
             if isinstance(held, _Coo):
                 self._indices = (
@@ -191,16 +211,21 @@ class PickledMatrix:
             else:
                 self._indices = (state["indices"],)
                 self._columnwise = isinstance(held, _Csc)
-            for array in (self._data, *self._indices):
-                array.open(file)
-                if len(array) != len(self._data):
-                    raise ValueError("its data and indices differ in number")
+            self._open(file)
+            if any(len(indices) != len(self._data) for indices in self._indices):
+                raise ValueError("its data and indices differ in number")
             if not isinstance(held, _Coo):
                 self._starts = self._read_starts(file, state["indptr"])
 
+    def _open(self, file) -> None:
+        for array, kinds in ((self._data, "biuf"), *((one, "iu") for one in self._indices)):
+            if not isinstance(array, _Array):
+                raise ValueError(f"one of its arrays is a {type(array).__name__}")
+            array.open(file, kinds)
+
     def _read_starts(self, file, offsets: _Array) -> np.ndarray:
         """The offsets of the rows (columns), checked, int64 [rows + 1]."""
-        offsets.open(file)
+        offsets.open(file, "iu")
         starts = offsets.read(0, len(offsets)).astype(np.int64)
         along = self.shape[1 if self._columnwise else 0]
         grows = len(starts) == along + 1 and starts[0] == 0 and (np.diff(starts) >= 0).all()
@@ -216,8 +241,7 @@ class PickledMatrix:
         """
         n = len(self._data) if self._starts is None else int(self._starts[-1])
         with self._opened() as file:
-            for array in (self._data, *self._indices):
-                array.open(file)
+            self._open(file)
             for start in range(0, max(n, 1), _ENTRIES):  # one batch at least
                 stop = min(start + _ENTRIES, n)
                 given = [array.read(start, stop).astype(np.int64) for array in self._indices]
@@ -241,7 +265,8 @@ class PickledMatrix:
         except OSError as error:
             raise DataError(f"{self._path} cannot be read: {error.strerror or error}") from None
         except Exception as error:  # a damaged pickle raises any kind
+            why = str(error) or type(error).__name__
             raise DataError(
-                f"{self._path} is not a pickled SciPy matrix ({error}); nothing of it was run. "
-                f"Save it again: pickle.dump(scipy.sparse.csr_matrix(…), file)"
+                f"{self._path} is not a pickled SciPy matrix ({why}); nothing of it was run. Save "
+                f"it again: pickle.dump(scipy.sparse.csr_matrix(…), file)"
             ) from None
