@@ -26,6 +26,7 @@ from texttable import Texttable
 
 import recbole_sigrec
 from recbole_sigrec import checkpoint, distributed
+from recbole_sigrec.allocator import kept_memory
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.data.loaders import loader_class
@@ -103,7 +104,8 @@ def _run(given: tuple, saved: bool) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def machine_settings(threads: int):
-    """For the time of a run: the number of CPU threads, and denormal numbers flushed to zero.
+    """For the time of a run: the number of CPU threads, denormal numbers flushed to zero, and
+    :func:`~recbole_sigrec.allocator.kept_memory`.
 
     Gradients below 1e-38 make a CPU step several times slower. What was set before is restored.
     """
@@ -112,7 +114,8 @@ def machine_settings(threads: int):
     try:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
-        yield
+        with kept_memory():
+            yield
     finally:
         torch.set_num_threads(before)
         torch.set_flush_denormal(not kept_denormals)
