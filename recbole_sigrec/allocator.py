@@ -8,17 +8,20 @@ import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _USUAL = {_M_MMAP_THRESHOLD: 2**25, _M_TRIM_THRESHOLD: 2**26}  # as high as glibc itself raises them
-_KEPT = {_M_MMAP_THRESHOLD: 2**28, _M_TRIM_THRESHOLD: 2**31 - 1}
+_KEPT = {_M_MMAP_THRESHOLD: 2**26, _M_TRIM_THRESHOLD: 2**31 - 1}
 
 
 @contextlib.contextmanager
 def kept_memory():
-    """For the time of a run: freed blocks of up to 256 MiB stay with the process, up to 2 GiB.
+    """For the time of a run: freed blocks of up to 64 MiB stay with the process, up to 2 GiB in all.
 
     A training step frees its tensors and the next makes them again. glibc gives large blocks back
     to the system in between, which then clears and maps each of their pages anew: a fifth to a
     third of the time of a step on a CPU. At the end what is free is given back. Larger blocks, and
     C libraries other than glibc, are left as they are.
+
+    Memory: glibc before 2.38 does not always find an aligned block again, so that what is held can
+    be a few times the largest of these blocks.
 
     Source: our choice; see mallopt(3).
     """
