@@ -13,7 +13,7 @@ _KEPT = {_M_MMAP_THRESHOLD: 2**26, _M_TRIM_THRESHOLD: 2**31 - 1}
 
 @contextlib.contextmanager
 def kept_memory():
-    """For the time of a run: freed blocks of up to 64 MiB stay with the process, up to 2 GiB in all.
+    """For the time of a run: freed blocks of up to 64 MiB stay with the process (up to 2 GiB).
 
     A training step frees its tensors and the next makes them again. glibc gives large blocks back
     to the system in between, which then clears and maps each of their pages anew: a fifth to a
