@@ -22,7 +22,6 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
 from recbole_sigrec import Config, compat
-from recbole_sigrec.allocator import kept_memory
 from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph import collaborative_topk, interaction_matrix, knn_graph
 from recbole_sigrec.graph.knn import tile_size
@@ -108,17 +107,7 @@ def epoch(dataset, model):
     """An epoch after the warm-up of the contrastive terms."""
     settings, _, train, *_ = prepared(dataset, model)
     trainer = trainer_class(settings["MODEL_TYPE"], model)(settings, build_model(settings, train))
-    return kept(functools.partial(trainer._train_epoch, train, 30))
-
-
-def kept(step):
-    """As a run of ours does it, and RecBole does not."""
-
-    def run():
-        with kept_memory():
-            return step()
-
-    return run
+    return functools.partial(trainer._train_epoch, train, 30)
 
 
 def recbole_epoch(dataset):
@@ -138,7 +127,7 @@ def evaluation(dataset):
     settings, _, train, valid, _ = prepared(dataset)
     model = build_model(settings, train)
     trainer = trainer_class(settings["MODEL_TYPE"], settings["model"])(settings, model)
-    return kept(functools.partial(_evaluate, trainer, valid))
+    return functools.partial(_evaluate, trainer, valid)
 
 
 def recbole_evaluation(dataset, batch):
