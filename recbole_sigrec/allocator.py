@@ -41,7 +41,4 @@ def kept_memory():
 
 def _glibc():
     """The process's C library if it is glibc, else None."""
-    if platform.libc_ver()[0] != "glibc":
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -21,9 +21,10 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recbole_sigrec.cli import run_command
+from recbole_sigrec.data import encoders
 from recbole_sigrec.data.download import Published
 from recbole_sigrec.data.prepare import DATASETS, Layout, prepare
-from recbole_sigrec.encode.text import TFIDF_DIMENSION, Sentences, TfidfTexts
+from recbole_sigrec.encode.text import TFIDF_DIMENSION, Sentences
 from recbole_sigrec.errors import DataError
 
 N_REVIEWS = int(os.environ.get("RECBOLE_SIGREC_REVIEWS", "2000"))
@@ -76,10 +77,12 @@ def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
     for item, row in rows["image"].items():
         np.testing.assert_array_equal(row, images.get(item, np.zeros(4096, np.float32)))
     texts = {item: text for item, text in plain_texts(raw, "Baby").items() if item in items}
-    encoded = dict(zip(texts, plain_tfidf(list(texts.values()))))
+    plain = dict(zip(texts, plain_tfidf(list(texts.values()))))
+    encoded = dict(zip(texts, encoders.tfidf([list(texts.values())], TFIDF_DIMENSION)))
     assert set(rows["text"]) == items
     for item, row in rows["text"].items():
-        np.testing.assert_allclose(row, encoded.get(item, np.zeros(len(row))), atol=1e-4)
+        np.testing.assert_allclose(row, plain.get(item, np.zeros(len(row))), atol=1e-4)
+        np.testing.assert_array_equal(row, encoded.get(item, np.zeros(len(row), np.float32)))
     assert not Path("owned").exists()  # the metadata's code did not run
 
     manifest = json.loads(Path("out/baby/manifest.json").read_text("utf-8"))
@@ -87,7 +90,9 @@ def test_amazon_as_a_plain_pipeline_makes_it(raw, capsys, monkeypatch):
     assert image["items"] == sum(images[item].any() for item in items if item in images)
     assert image["items"] + image["missing"] == len(items)
     assert image["not_finite"] == 1 and image["repeated"] == 1
-    assert manifest["modalities"]["text"]["encoder"] == TfidfTexts.name
+    assert manifest["modalities"]["text"]["encoder"] == (
+        f"tfidf {TFIDF_DIMENSION}, learned from at most 10000 texts"
+    )
     assert manifest["modalities"]["text"]["revision"].startswith("scikit-learn ")
     assert manifest["steps"][-1] == {
         **{"step": "5-core", "users": len({user for user, _, _ in expected})},

@@ -181,15 +181,15 @@ def read_ids(path: Path) -> np.ndarray:
         if ids.ndim != 1:
             raise DataError(f"{path} holds an array of shape {ids.shape}; expected one id per row")
     else:
+        table = path.suffix == ".csv"
         try:
-            table = path.suffix == ".csv"
             with open(path, encoding="utf-8", newline="" if table else None) as file:
                 tokens = _one_each(path, csv.reader(file) if table else file)
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from None
         except csv.Error as error:
             raise DataError(f"{path} cannot be read as CSV: {error}") from None
-        if path.suffix == ".csv" and tokens[0].split(":")[0] in ("item_id", "itemID", "item"):
+        if table and tokens[0].split(":")[0] in ("item_id", "itemID", "item"):
             tokens = tokens[1:]
     ids = np.array(tokens, dtype=str)
     values, counts = np.unique(ids, return_counts=True)

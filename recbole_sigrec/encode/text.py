@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -77,9 +77,11 @@ def encode_text_columns(
 
 
 def _encode_to(out: Path, source: Values | ItemTable, encoder: TextEncoder) -> Counter:
-    check_absent(out, source)
-    encoder.learn(text for block in source.blocks(CHUNK) for text in block)
-    inputs = f"{encoder.name} {version(encoder.library)}" if encoder.learns else encoder.name
+    inputs = encoder.name
+    if encoder.learns:
+        check_absent(out, source)  # before the work; encode_rows sees to it for all encoders
+        encoder.learn(text for block in source.blocks(CHUNK) for text in block)
+        inputs += f" {version(encoder.library)}"
     return encode_rows(source, encoder.encode, encoder.size, out, inputs)
 
 
@@ -196,12 +198,11 @@ class TfidfTexts:
         Raises:
             DataError: there is no word.
         """
-        usable = (text if _why_not(text) is None else "" for text in texts)
-        self._tfidf = encoders.Tfidf(usable, TFIDF_DIMENSION)
+        self._tfidf = encoders.Tfidf(_usable_or_empty(texts), TFIDF_DIMENSION)
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, Counter]:
         """Features, and why texts are missing."""
-        rows = self._tfidf.encode(text if _why_not(text) is None else "" for text in texts)
+        rows = self._tfidf.encode(_usable_or_empty(texts))
         without = int((~rows.any(axis=1)).sum())
         return rows, Counter({"without a known word": without} if without else {})
 
@@ -210,6 +211,11 @@ def _usable(texts: list[str]) -> tuple[list[int], Counter]:
     """The rows of the texts that can be encoded, and why the others cannot."""
     why = list(map(_why_not, texts))
     return [row for row, reason in enumerate(why) if reason is None], Counter(filter(None, why))
+
+
+def _usable_or_empty(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, "" in place of those that cannot be encoded."""
+    return (text if _why_not(text) is None else "" for text in texts)
 
 
 def _why_not(text: str) -> str | None:

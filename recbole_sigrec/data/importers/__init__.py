@@ -39,7 +39,7 @@ def import_dataset(
     Repeated pairs are dropped (the first, or earliest, stays), and then what is not in the k-core;
     ids are kept as text. Interactions wait on disk (:class:`recbole_sigrec.data.pairs.Pairs`), rows
     of tables and of features, members of JSON and slices of matrices are read and written in
-    batches: memory grows by the tokens alone (but for a ``.npz``, and an old pickle).
+    batches: memory grows by the tokens alone (but for a ``.npz``, and a pickle of protocol 2).
 
     Args:
         source: a folder, or for ``table`` a file.
