@@ -195,7 +195,7 @@ def test_a_trial_is_pruned_by_the_median_but_not_in_the_first_epochs(tuned, stub
     ended = {}
 
     def learn(trial):
-        good = trial.number < study.STARTUP_TRIALS
+        good = trial.number < study.PRUNING_TRIALS
         for epoch in range(study.WARMUP_EPOCHS - 2, study.WARMUP_EPOCHS + 3):
             score = 0.5 if good else 0.1
             trial.report(score, epoch)
@@ -206,12 +206,12 @@ def test_a_trial_is_pruned_by_the_median_but_not_in_the_first_epochs(tuned, stub
 
     stub(learn)
     result = tuned(trials=6)
-    assert [t["state"] for t in result["trials"]] == ["complete"] * 4 + ["pruned"] * 2
+    assert [t["state"] for t in result["trials"]] == ["complete"] * 2 + ["pruned"] * 4
     last = study.WARMUP_EPOCHS + 2
-    assert list(ended.values()) == [last] * 4 + [study.WARMUP_EPOCHS] * 2
+    assert list(ended.values()) == [last] * 2 + [study.WARMUP_EPOCHS] * 4
     assert result["trials"][5]["epochs"] == study.WARMUP_EPOCHS + 1
     assert result["trials"][5]["recall@20"] == 0.1
-    assert "the best of 6 (2 pruned), with validation recall@20 0.5" in Path(
+    assert "the best of 6 (4 pruned), with validation recall@20 0.5" in Path(
         "out/best.yaml"
     ).read_text("utf-8")
 

@@ -20,7 +20,10 @@ from recbole_sigrec.tuning.space import Space, size
 DATABASE = "study.db"  # in a search's folder
 
 STARTUP_TRIALS = 4
-"""Trials that are drawn at random, and completed before any other is pruned."""
+"""Trials that are drawn at random, before the sampler looks at their scores."""
+
+PRUNING_TRIALS = 2
+"""Trials that are completed before any other is pruned."""
 
 WARMUP_EPOCHS = 30
 """Epochs in which no trial is pruned: validation may fall for the first 20 before it rises."""
@@ -81,7 +84,7 @@ def open_study(task: Task) -> optuna.Study:
     try:
         return optuna.create_study(
             storage=optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=waits),
-            pruner=optuna.pruners.MedianPruner(STARTUP_TRIALS, WARMUP_EPOCHS),
+            pruner=optuna.pruners.MedianPruner(PRUNING_TRIALS, WARMUP_EPOCHS),
             study_name="tune",
             direction=task.direction,
             load_if_exists=True,
