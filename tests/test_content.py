@@ -8,8 +8,8 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_sigrec.errors import ConfigError
-from recbole_sigrec.model.content_ease import ease_weights
-from recbole_sigrec.model.training_free import content_vectors
+from recbole_sigrec.graph import content_vectors
+from recbole_sigrec.graph.ridge import weights_of_gram
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ def test_content_ease(build, three, keys):
     assert all_scores(model)[:, cold].any() == (model.keys.content_weight > 0)
 
 
-def test_ease_weights_over_several_blocks(monkeypatch):
-    monkeypatch.setattr("recbole_sigrec.model.content_ease._BLOCK", 7)
+def test_weights_of_gram_over_several_blocks(monkeypatch):
+    monkeypatch.setattr("recbole_sigrec.graph.ridge._BLOCK", 7)
     rng = np.random.default_rng(2)
     x = rng.normal(size=(40, 23))
     gram = x.T @ x + 3 * np.eye(23)
@@ -127,14 +127,14 @@ def test_ease_weights_over_several_blocks(monkeypatch):
     expected = -inverse / np.diag(inverse)
     np.fill_diagonal(expected, 0.0)
     given = gram.astype(np.float32)
-    found = ease_weights(given)
+    found = weights_of_gram(given)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
     assert found.flags.c_contiguous and np.shares_memory(found, given)  # no second matrix
 
 
 def test_a_gram_matrix_that_is_not_positive_definite():
-    with pytest.raises(ConfigError, match="reg_weight"):
-        ease_weights(np.array([[1.0, 2.0], [2.0, 1.0]], dtype=np.float32))
+    with pytest.raises(ValueError, match="raise the ridge"):
+        weights_of_gram(np.array([[1.0, 2.0], [2.0, 1.0]], dtype=np.float32))
 
 
 def test_too_many_items_are_refused(build):

@@ -10,10 +10,12 @@ from recbole_sigrec.graph.adjacency import (
     propagate,
 )
 from recbole_sigrec.graph.approximate import approximate_topk
-from recbole_sigrec.graph.build import collaborative_graph, semantic_graph
+from recbole_sigrec.graph.build import collaborative_graph, ridge_graph, semantic_graph
 from recbole_sigrec.graph.cache import cached_graph
 from recbole_sigrec.graph.collaborative import collaborative_topk
+from recbole_sigrec.graph.content import content_vectors
 from recbole_sigrec.graph.knn import cosine_topk, kept_cosines, knn_graph
+from recbole_sigrec.graph.ridge import ridge_weights
 
 __all__ = [
     "SparseGraph",
@@ -22,6 +24,7 @@ __all__ = [
     "cached_graph",
     "collaborative_graph",
     "collaborative_topk",
+    "content_vectors",
     "cosine_topk",
     "infuse",
     "interaction_matrix",
@@ -30,5 +33,7 @@ __all__ = [
     "mean_propagation",
     "normalize",
     "propagate",
+    "ridge_graph",
+    "ridge_weights",
     "semantic_graph",
 ]

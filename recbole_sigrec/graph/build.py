@@ -10,6 +10,7 @@ from recbole_sigrec.data.corruption import rewire
 from recbole_sigrec.graph.cache import cached_graph
 from recbole_sigrec.graph.collaborative import collaborative_topk, without_long_histories
 from recbole_sigrec.graph.knn import knn_graph
+from recbole_sigrec.graph.ridge import largest_into_each, ridge_weights
 
 
 def semantic_graph(config, features: torch.Tensor, mask: torch.Tensor, **fixed) -> sp.csr_matrix:
@@ -80,4 +81,34 @@ def collaborative_graph(config, interactions: sp.csr_matrix) -> sp.csr_matrix:
         {"interactions": interactions},
         parameters,
         lambda: collaborative_topk(interactions, memory_mb=memory_mb, **parameters),
+    )
+
+
+def ridge_graph(
+    folder: str | None,
+    interactions: sp.csr_matrix,
+    content: np.ndarray,
+    k: int,
+    **weights: float,
+) -> sp.csr_matrix:
+    """The k largest positive ridge weights into each item; see :mod:`recbole_sigrec.graph.ridge`.
+
+    Args:
+        folder: where the graphs are kept; ``None``: nowhere.
+        interactions: binary R [n_users, n_items] of the training interactions.
+        content: Z, float32 [n_items, d].
+        weights: ``content_weight`` and ``reg_weight`` of :func:`ridge_weights`.
+
+    Returns:
+        float32 CSR [n_items, n_items]; B_ji weighs item j of a history for item i.
+
+    Raises:
+        ValueError: the regression cannot be solved in float32.
+    """
+    return cached_graph(
+        folder,
+        "ridge",
+        {"interactions": interactions, "content": content},
+        {"k": k, **weights},
+        lambda: largest_into_each(ridge_weights(interactions, content, **weights), k),
     )

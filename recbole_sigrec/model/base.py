@@ -18,6 +18,7 @@ from recbole_sigrec.graph import (
     interaction_matrix,
     mean_propagation,
 )
+from recbole_sigrec.model.item_scores import ItemScores, spread
 
 
 class MultimodalRecommender(GeneralRecommender):
@@ -35,6 +36,7 @@ class MultimodalRecommender(GeneralRecommender):
         mask: modality name → bool [n_items], which items have the modality; also a buffer
             ``has_<modality>``.
         interactions: binary float32 CSR [n_users, n_items] of the training pairs.
+        item_scores: what an item graph adds to the scores, if a model sets it.
     """
 
     input_type = InputType.PAIRWISE
@@ -65,6 +67,7 @@ class MultimodalRecommender(GeneralRecommender):
             self.n_users,
             self.n_items,
         )
+        self.item_scores: ItemScores | None = None
         self._cached = None
 
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,13 +126,22 @@ class MultimodalRecommender(GeneralRecommender):
 
     def predict(self, interaction):
         """Scores of user-item pairs: [batch]."""
-        users, items = self._final()
-        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(dim=1)
+        (users, items), ids = self._final(), interaction[self.USER_ID]
+        queries, wanted = users[ids], interaction[self.ITEM_ID]
+        scores = (queries * items[wanted]).sum(dim=1)
+        if self.item_scores is None:
+            return scores
+        return scores + spread(queries, items) * self.item_scores.of_pairs(ids, wanted)
 
     def full_sort_predict(self, interaction):
         """Scores of all items for each user: [batch · n_items], as RecBole expects it."""
-        users, items = self._final()
-        return matmul_nt(users[interaction[self.USER_ID]], items).view(-1)
+        (users, items), ids = self._final(), interaction[self.USER_ID]
+        queries = users[ids]
+        scores = matmul_nt(queries, items).view(-1)
+        if self.item_scores is None:
+            return scores
+        row, item, more = self.item_scores.of_users(ids)
+        return scores.index_add(0, row * len(items) + item, spread(queries, items)[row] * more)
 
 
 class LightGCNRecommender(MultimodalRecommender):

@@ -20,8 +20,8 @@ from __future__ import annotations
 import torch
 
 from recbole_sigrec.config import Keys, setting
-from recbole_sigrec.graph import semantic_graph
-from recbole_sigrec.model.training_free import TrainingFree, content_vectors
+from recbole_sigrec.graph import content_vectors, semantic_graph
+from recbole_sigrec.model.training_free import TrainingFree
 
 
 class ContentKNNKeys(Keys):

@@ -17,6 +17,8 @@ below says what is [paper] and what is [ours].
 9.  L_anchor: anchor-based InfoNCE, b the anchor, the h^m its positives [paper; form ours].
 10. L_fuse: standard InfoNCE between b and f [paper].
 11. L = L_BPR + λ_cl L_cl + λ_anchor L_anchor + λ_fuse L_fuse + λ_reg ‖Θ‖².
+12. If ``item_score_weight`` is given, an item graph of collaborative and semantic signals scores
+    the trained model's users directly, too [ours; :mod:`recbole_sigrec.model.item_scores`].
 """
 
 from __future__ import annotations
@@ -38,12 +40,13 @@ from recbole_sigrec.graph import (
     semantic_graph,
 )
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
+from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
 from recbole_sigrec.model.losses import has_bfloat16
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view
 
 
-class SIGRecKeys(GraphKeys):
+class SIGRecKeys(GraphKeys, ItemScoreKeys):
     """The keys of SIGRec; their defaults are in ``properties/model/SIGRec.yaml``."""
 
     n_semantic_layers: int = setting("L_m, layers on each semantic graph", ge=0)
@@ -113,6 +116,7 @@ class SIGRec(GraphRecommender):
         self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in scaled.items()})
         weights = self.weights_of_modalities(keys.modality_weights)
         self.fusion = build_fusion(keys.fusion, list(weights.values()), d)
+        self.item_scores = ItemScores.of(self, config, weights)  # step 12
         xavier_linear(self)
         self.contrastive_scale = 1.0
         # Without shuffling the first places of a batch are no random part of it.

@@ -10,6 +10,7 @@ from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.graph import SparseGraph, mean_propagation, normalize, semantic_graph
 from recbole_sigrec.model.base import LightGCNRecommender
 from recbole_sigrec.model.batch import Batch
+from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
 
 
 class GraphKeys(Keys):
@@ -46,7 +47,7 @@ class GraphRecommender(LightGCNRecommender):
         return Batch(*triples, self.n_users)
 
 
-class ViewKeys(GraphKeys):
+class ViewKeys(GraphKeys, ItemScoreKeys):
     """What the keys of MGCN and its followers have in common."""
 
     n_layers: int = setting("L, layers on each item graph", ge=0)
@@ -71,6 +72,7 @@ class ViewRecommender(GraphRecommender):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.user_graph = SparseGraph(normalize(self.interactions))
+        self.item_scores = ItemScores.of(self, config, self.weights_of_modalities(None))
 
     def views(self) -> list[torch.Tensor]:
         """The items in each view, each [n_items, d]."""

@@ -1,0 +1,87 @@
+"""Item-item weights by ridge regression on interactions and content, in closed form.
+
+EASE (Steck, WWW 2019, arXiv 1905.03375) is the item-item matrix B with a zero diagonal that
+minimises ‖R − RB‖² + λ‖B‖². As in Collective EASE (Jeunen, Van Balen, Goethals, RecSys 2020), side
+information joins R as further rows: each dimension of the items' content acts as a user who took
+the items to its degree. With Z the content vectors of the items and w their weight,
+
+    ‖R − RB‖² + w‖Zᵀ − ZᵀB‖² + λ‖B‖²,    G = RᵀR + w ZZᵀ,
+    P = (G + λI)^{-1},    B_ij = −P_ij / P_jj,    B_jj = 0.
+
+Cost: n³ multiply-adds for n items (n = 7,000: 5 to 10 s on one core; 17,000: about 15 times that),
+and 4n² bytes, which the inverse takes over from G.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import lapack
+
+_BLOCK = 1024  # rows at a time
+
+
+def ridge_weights(
+    interactions: sp.csr_matrix, content: np.ndarray, content_weight: float, reg_weight: float
+) -> np.ndarray:
+    """B of all items.
+
+    Args:
+        interactions: binary float32 R [n_users, n_items].
+        content: Z, float32 [n_items, d].
+        content_weight: w ≥ 0.
+        reg_weight: λ > 0.
+
+    Returns:
+        float32 [n_items, n_items], C-ordered.
+
+    Raises:
+        ValueError: G + λI is not positive definite in float32.
+    """
+    n = interactions.shape[1]
+    gram = (np.float32(content_weight) * content) @ content.T
+    by_item = interactions.T.tocsr()
+    for start in range(0, n, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        gram[rows] += (by_item[rows] @ interactions).toarray()
+    gram[np.diag_indices(n)] += reg_weight
+    return weights_of_gram(gram)
+
+
+def weights_of_gram(gram: np.ndarray) -> np.ndarray:
+    """B of a Gram matrix G + λI, in its memory: B_ij = −P_ij / P_jj, P its inverse, B_jj = 0.
+
+    Shapes: gram float32 [n, n], positive definite and C-ordered → [n, n], C-ordered.
+
+    Raises:
+        ValueError: it is not positive definite in float32.
+    """
+    inverse, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)  # Cholesky factor
+    if not failed:
+        inverse, failed = lapack.spotri(inverse, lower=1, overwrite_c=1)
+    if failed:
+        raise ValueError("the Gram matrix cannot be inverted in float32; raise the ridge")
+    weights = inverse.T  # C-ordered; P stands on and above the diagonal
+    diagonal = weights.diagonal().copy()
+    for start in range(0, len(weights), _BLOCK):
+        stop = start + _BLOCK
+        corner = weights[start:stop, start:stop]
+        corner[:] = np.triu(corner) + np.triu(corner, 1).T
+        weights[stop:, start:stop] = weights[start:stop, stop:].T
+    weights /= -diagonal
+    np.fill_diagonal(weights, 0.0)
+    return weights
+
+
+def largest_into_each(weights: np.ndarray, k: int) -> sp.csr_matrix:
+    """The k largest positive entries of each column of B; the smallest of them with all its ties.
+
+    Shapes: weights float32 [n, n] → CSR [n, n].
+    """
+    n = len(weights)
+    columns = []
+    for start in range(0, n, _BLOCK):
+        block = weights[:, start : start + _BLOCK].T  # a row for each column of B
+        least = np.partition(block, n - k, axis=1)[:, n - k, None] if k < n else -np.inf
+        columns.append(sp.csr_matrix(np.where((block >= least) & (block > 0), block, 0)))
+    return sp.vstack(columns).T.tocsr()

@@ -1,0 +1,123 @@
+"""Scores of an item graph itself, added to those of the learned representations.
+
+Representations of d dimensions cannot keep every pair of items that users take together. An
+item-item matrix B can: a user's items speak for their neighbours directly. With B the k largest
+positive ridge weights into each item, by interactions and content together
+(:mod:`recbole_sigrec.graph.ridge`): collaborative signals infused into the items' semantic
+similarity, in closed form,
+
+    s_ui = Σ_j R_uj B_ji,    score_ui = e_u · e_i + γ σ_u(e · e) / σ_u(s) s_ui,
+
+σ_u the deviation over all items, so that γ is a share of the spread of the learned scores, however
+long they have been trained. Ours, not the paper's. Training does not see s: it holds the answer to
+each of its own pairs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.graph import content_vectors, ridge_graph
+
+
+class ItemScoreKeys(Keys):
+    """The keys of a model that can add the scores of an item graph to its own."""
+
+    item_score_weight: float = setting("γ, weight of the item graph's own scores (0: none)", ge=0)
+    item_score_k: int = setting("k, edges into each item of the graph that is scored", ge=1)
+    item_score_reg: float = setting("λ, the ridge of that graph's regression", gt=0)
+    item_score_content: float = setting("w, weight of the content in that regression", ge=0)
+    item_score_max_items: int = setting("more items are refused: n items need 4n² bytes", ge=1)
+
+
+class ItemScores:
+    """γ s_ui / σ_u(s), by SciPy on the CPU.
+
+    Attributes:
+        graph: B, float32 CSR [n_items, n_items].
+
+    Args:
+        interactions: binary R [n_users, n_items] of the training interactions.
+        graph: B.
+        weight: γ.
+    """
+
+    def __init__(self, interactions: sp.csr_matrix, graph: sp.csr_matrix, weight: float):
+        self.interactions, self.graph, self.weight = interactions, graph, weight
+
+    @classmethod
+    def of(cls, model, config, weights: dict[str, float]) -> ItemScores | None:
+        """Those of a model with :class:`ItemScoreKeys`; none where γ is zero.
+
+        Args:
+            weights: modality → its share of the content.
+
+        Raises:
+            ConfigError: there are too many items, or the ridge is too small.
+        """
+        keys, n = model.keys, model.n_items
+        if keys.item_score_weight == 0:
+            return None
+        if n > keys.item_score_max_items:
+            raise ConfigError(
+                f"config key [item_score_max_items] = [{keys.item_score_max_items}]: the item "
+                f"graph that is scored is a regression on all items, and {config['dataset']} has "
+                f"{n - 1}, which need {4e-9 * n * n:.1f} GB and {1e-9 * n**3:.0f} thousand million "
+                f"multiply-adds, once. Raise the key if that is there, or give item_score_weight=0"
+            )
+        content = content_vectors(model.features, model.mask, weights, center=True).numpy()
+        try:
+            graph = ridge_graph(
+                config["graph_cache_dir"],
+                model.interactions,
+                content,
+                keys.item_score_k,
+                content_weight=keys.item_score_content,
+                reg_weight=keys.item_score_reg,
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"config key [item_score_reg] = [{keys.item_score_reg}]: {error}"
+            ) from None
+        return cls(model.interactions, graph, keys.item_score_weight)
+
+    def of_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        """Of user-item pairs: int64 [n], int64 [n] → float32 [n]."""
+        distinct, row = np.unique(users.cpu().numpy(), return_inverse=True)
+        items = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
+        scores = self._of_users(distinct)[row, items]
+        return torch.from_numpy(np.asarray(scores).ravel()).to(users.device)
+
+    def of_users(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of all items for each user, where they are not zero.
+
+        Shapes: int64 [n] → (place in ``users`` int64 [m], item int64 [m], score float32 [m]).
+        """
+        scores = self._of_users(users.cpu().numpy()).tocoo()
+        return tuple(
+            torch.from_numpy(x).to(users.device)
+            for x in (scores.row.astype(np.int64), scores.col.astype(np.int64), scores.data)
+        )
+
+    def _of_users(self, users: np.ndarray) -> sp.csr_matrix:
+        scores = (self.interactions[users] @ self.graph).astype(np.float64)
+        n = scores.shape[1] - 1  # without [PAD]
+        mean = np.asarray(scores.sum(axis=1)).ravel() / n
+        square = np.asarray(scores.multiply(scores).sum(axis=1)).ravel() / n
+        deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+        scale = np.divide(self.weight, deviation, out=np.zeros(len(users)), where=deviation > 0)
+        return (sp.diags(scale) @ scores).tocsr().astype(np.float32)
+
+
+def spread(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """σ_u(e · e): the deviation of each query's products with all items but [PAD], row 0.
+
+    Shapes: queries [n, d], items [n_items, d] → [n].
+    """
+    centred = items[1:] - items[1:].mean(dim=0)
+    covariance = centred.T @ centred / len(centred)
+    return ((queries @ covariance) * queries).sum(dim=1).clamp(min=0.0).sqrt()
