@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,14 @@ def rows(path) -> list[dict]:
 # ---- variants ------------------------------------------------------------------------------------
 
 
-def test_every_mechanism_is_switched_off_once(setting):
-    arms = variants(setting)
+@pytest.fixture
+def scored(setting):
+    """With every mechanism on."""
+    return dataclasses.replace(setting, values={**setting.values, "item_score_weight": 0.2})
+
+
+def test_every_mechanism_is_switched_off_once(scored):
+    arms = variants(scored)
     assert arms[0] == Arm("SIGRec", "SIGRec")
     assert {arm.label: arm.values for arm in arms[1:]} == {
         **VARIANTS,
@@ -77,15 +84,16 @@ def test_every_mechanism_is_switched_off_once(setting):
     }
 
 
-def test_what_the_config_gives_already_is_left_out(setting):
+def test_what_the_config_gives_already_is_left_out(scored):
     off = {
         ("cl_weight", 0): ["without contrastive loss", "fixed", "without perturbation"],
         ("semantic_graphs", False): ["without semantic graphs", "without infusion"],
         ("perturbation", "none"): ["fixed", "without perturbation"],
         ("collab_weight", 0): ["without infusion"],
+        ("item_score_weight", 0): ["without item scores"],
     }
     for (key, value), gone in off.items():
-        values = {**setting.values, "modalities": ["text"], key: value}
+        values = {**scored.values, "modalities": ["text"], key: value}
         labels = {arm.label for arm in variants(Setting("toy", (), values))}
         assert labels == {"SIGRec", *VARIANTS} - {
             label for label in VARIANTS if label.startswith(tuple(gone))

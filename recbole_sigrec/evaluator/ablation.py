@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without contrastive loss": {"cl_weight": 0.0},
     "without anchor alignment": {"anchor_weight": 0.0},
     "without fused alignment": {"fuse_weight": 0.0},
+    "without item scores": {"item_score_weight": 0.0},
 }
 """The model with one mechanism off: label → the keys that do it."""
 
