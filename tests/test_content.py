@@ -138,9 +138,9 @@ def test_a_gram_matrix_that_is_not_positive_definite():
 
 
 def test_too_many_items_are_refused(build):
-    assert build("ContentEASE", max_items=57).n_items == 57
-    with pytest.raises(ConfigError, match=r"\[max_items\] = \[56\].*has 56.*GB.*ContentKNN"):
-        build("ContentEASE", max_items=56)
+    assert build("ContentEASE", max_items=56).n_items == 56 + 1
+    with pytest.raises(ConfigError, match=r"\[max_items\] = \[55\].*has 56.*GB.*ContentKNN"):
+        build("ContentEASE", max_items=55)
 
 
 @pytest.mark.parametrize("name", ["ContentKNN", "ContentEASE"])

@@ -141,9 +141,12 @@ def test_users_without_scores_have_none():
     b[1, 2], b[2, 3] = 0.5, 1.0
     scores = ItemScores(r, sp.csr_matrix(b), 2.0)
     row, item, value = scores.of_users(torch.tensor([0, 2, 1]))
-    assert row.tolist() == [2, 2] and item.tolist() == [2, 3]
     deviation = np.std([0.0, 0.5, 1.0])
-    np.testing.assert_allclose(value, [2 * 0.5 / deviation, 2 / deviation], rtol=1e-6)
+    found = sorted(zip(row.tolist(), item.tolist(), value.tolist()))
+    np.testing.assert_allclose(found, [(2, 2, 1 / deviation), (2, 3, 2 / deviation)], rtol=1e-6)
+    everything = sp.csr_matrix(np.ones((4, 4), dtype=np.float32) - np.eye(4)[[0]].T)
+    equal = ItemScores(r, everything[:, [0, 1, 1, 1]] * np.float32(0.1), 2.0)
+    assert not equal.of_users(torch.tensor([1]))[2].any()  # tells no item from another
     empty = scores.of_users(torch.tensor([0, 2]))
     assert [len(part) for part in empty] == [0, 0, 0]
 
@@ -177,13 +180,17 @@ def test_the_graph_is_kept_under_all_that_it_is_made_of(build, tmp_path):
 
 
 def test_too_many_items_are_refused(build):
-    assert build("SIGRec", item_score_max_items=57).model.n_items == 57
-    message = r"\[item_score_max_items\] = \[56\].*has 56.*GB.*item_score_weight=0"
+    assert build("SIGRec", item_score_max_items=56).model.n_items == 56 + 1
+    message = r"\[item_score_max_items\] = \[55\].*has 56.*GB.*item_score_weight=0"
     with pytest.raises(ConfigError, match=message):
-        build("SIGRec", item_score_max_items=56)
+        build("SIGRec", item_score_max_items=55)
     assert build("SIGRec", item_score_max_items=1, item_score_weight=0).model.item_scores is None
 
 
-def test_a_ridge_that_is_too_small(build):
-    with pytest.raises(ConfigError, match=r"\[item_score_reg\] = \[1e-50\].*raise the ridge"):
-        build("MGCN", item_score_reg=1e-50)
+@pytest.mark.parametrize(
+    "given", [{"item_score_reg": 1e-50}, {"item_score_reg": 1e39}, {"item_score_content": 1e39}]
+)
+def test_what_float32_cannot_solve(build, given):
+    (key, value), *_ = given.items()
+    with pytest.raises(ConfigError, match=rf"\[{key}\] = \[{value}\]".replace("+", r"\+")):
+        build("MGCN", **given)

@@ -59,10 +59,13 @@ def weights_of_gram(gram: np.ndarray) -> np.ndarray:
     inverse, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)  # Cholesky factor
     if not failed:
         inverse, failed = lapack.spotri(inverse, lower=1, overwrite_c=1)
-    if failed:
-        raise ValueError("the Gram matrix cannot be inverted in float32; raise the ridge")
     weights = inverse.T  # C-ordered; P stands on and above the diagonal
     diagonal = weights.diagonal().copy()
+    # LAPACK may pass over what is not finite.
+    if failed or not (np.isfinite(diagonal) & (diagonal > 0)).all():
+        raise ValueError(
+            "the Gram matrix cannot be inverted in float32; raise the ridge, or lower both"
+        )
     for start in range(0, len(weights), _BLOCK):
         stop = start + _BLOCK
         corner = weights[start:stop, start:stop]
@@ -74,7 +77,7 @@ def weights_of_gram(gram: np.ndarray) -> np.ndarray:
 
 
 def largest_into_each(weights: np.ndarray, k: int) -> sp.csr_matrix:
-    """The k largest positive entries of each column of B; the smallest of them with all its ties.
+    """The k largest positive entries of each column of B, and what equals the smallest of them.
 
     Shapes: weights float32 [n, n] → CSR [n, n].
     """

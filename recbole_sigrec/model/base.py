@@ -141,7 +141,7 @@ class MultimodalRecommender(GeneralRecommender):
         if self.item_scores is None:
             return scores
         row, item, more = self.item_scores.of_users(ids)
-        return scores.index_add(0, row * len(items) + item, spread(queries, items)[row] * more)
+        return scores.index_add_(0, row * len(items) + item, spread(queries, items)[row] * more)
 
 
 class LightGCNRecommender(MultimodalRecommender):

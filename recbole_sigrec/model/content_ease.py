@@ -43,7 +43,7 @@ class ContentEASE(TrainingFree):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         keys, n = self.keys, self.n_items
-        if n > keys.max_items:
+        if n - 1 > keys.max_items:
             raise ConfigError(
                 f"config key [max_items] = [{keys.max_items}]: ContentEASE inverts a matrix of all "
                 f"items, and {config['dataset']} has {n - 1}, which need {4e-9 * n * n:.1f} GB and "

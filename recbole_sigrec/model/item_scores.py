@@ -9,8 +9,8 @@ similarity, in closed form,
     s_ui = Σ_j R_uj B_ji,    score_ui = e_u · e_i + γ σ_u(e · e) / σ_u(s) s_ui,
 
 σ_u the deviation over all items, so that γ is a share of the spread of the learned scores, however
-long they have been trained. Ours, not the paper's. Training does not see s: it holds the answer to
-each of its own pairs.
+long they have been trained. Ours, not the paper's. The loss does not see s, which holds the answer
+to each training pair; validation, and so the choice of the epoch, does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ItemScores:
         keys, n = model.keys, model.n_items
         if keys.item_score_weight == 0:
             return None
-        if n > keys.item_score_max_items:
+        if n - 1 > keys.item_score_max_items:
             raise ConfigError(
                 f"config key [item_score_max_items] = [{keys.item_score_max_items}]: the item "
                 f"graph that is scored is a regression on all items, and {config['dataset']} has "
@@ -81,15 +81,16 @@ class ItemScores:
             )
         except ValueError as error:
             raise ConfigError(
-                f"config key [item_score_reg] = [{keys.item_score_reg}]: {error}"
+                f"config keys [item_score_reg] = [{keys.item_score_reg}] and [item_score_content] "
+                f"= [{keys.item_score_content}]: {error}"
             ) from None
         return cls(model.interactions, graph, keys.item_score_weight)
 
     def of_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Of user-item pairs: int64 [n], int64 [n] → float32 [n]."""
-        distinct, row = np.unique(users.cpu().numpy(), return_inverse=True)
+        distinct, place = np.unique(users.cpu().numpy(), return_inverse=True)
         items = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
-        scores = self._of_users(distinct)[row, items]
+        scores = self._of_users(distinct)[0][place, items]
         return torch.from_numpy(np.asarray(scores).ravel()).to(users.device)
 
     def of_users(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -97,20 +98,23 @@ class ItemScores:
 
         Shapes: int64 [n] → (place in ``users`` int64 [m], item int64 [m], score float32 [m]).
         """
-        scores = self._of_users(users.cpu().numpy()).tocoo()
-        return tuple(
-            torch.from_numpy(x).to(users.device)
-            for x in (scores.row.astype(np.int64), scores.col.astype(np.int64), scores.data)
-        )
+        scores, row = self._of_users(users.cpu().numpy())
+        parts = row, scores.indices.astype(np.int64), scores.data
+        return tuple(torch.from_numpy(part).to(users.device) for part in parts)
 
-    def _of_users(self, users: np.ndarray) -> sp.csr_matrix:
-        scores = (self.interactions[users] @ self.graph).astype(np.float64)
-        n = scores.shape[1] - 1  # without [PAD]
-        mean = np.asarray(scores.sum(axis=1)).ravel() / n
-        square = np.asarray(scores.multiply(scores).sum(axis=1)).ravel() / n
-        deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
-        scale = np.divide(self.weight, deviation, out=np.zeros(len(users)), where=deviation > 0)
-        return (sp.diags(scale) @ scores).tocsr().astype(np.float32)
+    def _of_users(self, users: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
+        """The scores [n, n_items], and the row of each entry, int64 [m]."""
+        scores = self.interactions[users] @ self.graph
+        row = np.repeat(np.arange(len(users)), np.diff(scores.indptr))
+        n_items = scores.shape[1] - 1  # without [PAD]
+        mean = np.bincount(row, scores.data, len(users)) / n_items
+        square = np.bincount(row, scores.data * scores.data, len(users)) / n_items
+        variance = square - mean**2
+        spread_out = variance > 1e-6 * square  # else it is what rounding leaves of equal scores
+        scale = np.zeros(len(users))
+        scale[spread_out] = self.weight / np.sqrt(variance[spread_out])
+        scores.data *= scale[row].astype(np.float32)
+        return scores, row
 
 
 def spread(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

@@ -69,7 +69,8 @@ class SIGRecKeys(GraphKeys, ItemScoreKeys):
     user_aggregation: Literal["symmetric", "row"] = setting("normalisation of R for users' h")
     fusion: Literal["mean", "attention", "behavior"] = setting("how the h^m are fused")
     modality_weights: dict[str, float] | None = setting(
-        "{modality: its share of the fusion mean}; none given: all are equal"
+        "{modality: its share of the fusion mean, and of the content in the item graph's own "
+        "scores}; none given: all are equal"
     )
     perturbation: Literal["modulus", "uniform", "none"] = setting("noise of the contrastive views")
     perturbation_eps: float = setting("ε, the strength of the noise", ge=0)
