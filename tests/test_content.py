@@ -137,6 +137,11 @@ def test_a_gram_matrix_that_is_not_positive_definite():
         weights_of_gram(np.array([[1.0, 2.0], [2.0, 1.0]], dtype=np.float32))
 
 
+def test_a_ridge_that_is_too_small_is_named(build):
+    with pytest.raises(ConfigError, match=r"\[reg_weight\] = \[1e-50\].*raise the ridge"):
+        build("ContentEASE", reg_weight=1e-50)
+
+
 def test_too_many_items_are_refused(build):
     assert build("ContentEASE", max_items=56).n_items == 56 + 1
     with pytest.raises(ConfigError, match=r"\[max_items\] = \[55\].*has 56.*GB.*ContentKNN"):

@@ -48,6 +48,11 @@ def ridge_weights(
     return weights_of_gram(gram)
 
 
+def cost(n: int) -> str:
+    """What the regression of n items on each other takes, in words."""
+    return f"{4e-9 * n * n:.1f} GB and {1e-9 * n**3:.0f} thousand million multiply-adds"
+
+
 def weights_of_gram(gram: np.ndarray) -> np.ndarray:
     """B of a Gram matrix G + λI, in its memory: B_ij = −P_ij / P_jj, P its inverse, B_jj = 0.
 
@@ -64,7 +69,8 @@ def weights_of_gram(gram: np.ndarray) -> np.ndarray:
     # LAPACK may pass over what is not finite.
     if failed or not (np.isfinite(diagonal) & (diagonal > 0)).all():
         raise ValueError(
-            "the Gram matrix cannot be inverted in float32; raise the ridge, or lower both"
+            "the Gram matrix cannot be inverted in float32; raise the ridge, or lower it and the "
+            "content's weight where they are huge"
         )
     for start in range(0, len(weights), _BLOCK):
         stop = start + _BLOCK

@@ -126,21 +126,23 @@ class MultimodalRecommender(GeneralRecommender):
 
     def predict(self, interaction):
         """Scores of user-item pairs: [batch]."""
-        (users, items), ids = self._final(), interaction[self.USER_ID]
-        queries, wanted = users[ids], interaction[self.ITEM_ID]
-        scores = (queries * items[wanted]).sum(dim=1)
+        users, items = self._final()
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        queries = users[user]
+        scores = (queries * items[item]).sum(dim=1)
         if self.item_scores is None:
             return scores
-        return scores + spread(queries, items) * self.item_scores.of_pairs(ids, wanted)
+        return scores + spread(queries, items) * self.item_scores.of_pairs(user, item)
 
     def full_sort_predict(self, interaction):
         """Scores of all items for each user: [batch · n_items], as RecBole expects it."""
-        (users, items), ids = self._final(), interaction[self.USER_ID]
-        queries = users[ids]
+        users, items = self._final()
+        user = interaction[self.USER_ID]
+        queries = users[user]
         scores = matmul_nt(queries, items).view(-1)
         if self.item_scores is None:
             return scores
-        row, item, more = self.item_scores.of_users(ids)
+        row, item, more = self.item_scores.of_users(user)
         return scores.index_add_(0, row * len(items) + item, spread(queries, items)[row] * more)
 
 

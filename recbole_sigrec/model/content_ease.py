@@ -20,6 +20,7 @@ from __future__ import annotations
 from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors, ridge_weights
+from recbole_sigrec.graph.ridge import cost
 from recbole_sigrec.model.training_free import TrainingFree
 
 
@@ -46,9 +47,8 @@ class ContentEASE(TrainingFree):
         if n - 1 > keys.max_items:
             raise ConfigError(
                 f"config key [max_items] = [{keys.max_items}]: ContentEASE inverts a matrix of all "
-                f"items, and {config['dataset']} has {n - 1}, which need {4e-9 * n * n:.1f} GB and "
-                f"{1e-9 * n**3:.0f} thousand million multiply-adds. Raise the key if that is "
-                f"there, or use ContentKNN"
+                f"items, and {config['dataset']} has {n - 1}, which need {cost(n)}. Raise the "
+                f"key if that is there, or use ContentKNN"
             )
         weights = self.weights_of_modalities(keys.modality_weights)
         z = content_vectors(self.features, self.mask, weights, keys.center).numpy()

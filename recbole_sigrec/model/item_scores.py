@@ -22,6 +22,7 @@ import torch
 from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors, ridge_graph
+from recbole_sigrec.graph.ridge import cost
 
 
 class ItemScoreKeys(Keys):
@@ -66,8 +67,8 @@ class ItemScores:
             raise ConfigError(
                 f"config key [item_score_max_items] = [{keys.item_score_max_items}]: the item "
                 f"graph that is scored is a regression on all items, and {config['dataset']} has "
-                f"{n - 1}, which need {4e-9 * n * n:.1f} GB and {1e-9 * n**3:.0f} thousand million "
-                f"multiply-adds, once. Raise the key if that is there, or give item_score_weight=0"
+                f"{n - 1}, which need {cost(n)}, once. Raise the key if that is there, or give "
+                f"item_score_weight=0"
             )
         content = content_vectors(model.features, model.mask, weights, center=True).numpy()
         try:
