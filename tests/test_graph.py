@@ -347,6 +347,52 @@ def test_gradient_by_finite_differences(name):
         assert torch.autograd.gradcheck(lambda e: mean_propagation(graph, e, 2), (x,))
 
 
+@pytest.fixture(params=["few", "most", "one", "none"])
+def some_rows(request):
+    """A normalised user-item graph [70, 70], and rows with a part of its entries."""
+    random = np.random.default_rng(13)
+    interactions = sp.csr_matrix((random.random((40, 30)) < 0.2).astype(np.float32))
+    graph = bipartite_graph(interactions)
+    n = {"few": 20, "most": 60, "one": 1, "none": 0}[request.param]
+    rows = torch.from_numpy(np.sort(random.permutation(70)[:n]))
+    return graph, interactions, rows
+
+
+def test_rows_of_a_product_are_those_of_the_whole_to_the_bit(some_rows):
+    bipartite, interactions, rows = some_rows
+    torch.manual_seed(2)
+    for matrix, part in ((bipartite, rows), (interactions, rows[rows < 40])):
+        graph = SparseGraph(matrix)
+        x = torch.randn(matrix.shape[1], 5, requires_grad=True)
+        y = torch.randn(len(part), 5)
+        got, whole = graph(x, part), graph(x)[part]
+        assert torch.equal(got, whole)
+        gradients = [torch.autograd.grad((out * y).sum(), x)[0] for out in (got, whole)]
+        assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("n_layers", [0, 1, 2, 3])
+def test_rows_of_a_propagation_are_those_of_the_whole_to_the_bit(some_rows, n_layers):
+    matrix, _, rows = some_rows
+    graph = SparseGraph(matrix)
+    torch.manual_seed(3)
+    x, y = torch.randn(70, 5, requires_grad=True), torch.randn(len(rows), 5)
+    got = mean_propagation(graph, x, n_layers, rows)
+    whole = mean_propagation(graph, x, n_layers)[rows]
+    assert torch.equal(got, whole)
+    gradients = [torch.autograd.grad((out * y).sum(), x)[0] for out in (got, whole)]
+    assert torch.equal(*gradients)
+
+
+def test_gradient_of_rows_by_finite_differences(some_rows):
+    matrix, _, rows = some_rows
+    graph, rows = SparseGraph(matrix), rows[:7]
+    x = torch.randn(70, 1, dtype=torch.float64, requires_grad=True)
+    if len(rows):
+        assert torch.autograd.gradcheck(lambda e: graph(e, rows), (x,))
+        assert torch.autograd.gradcheck(lambda e: mean_propagation(graph, e, 2, rows), (x,))
+
+
 def test_a_transposed_input_is_multiplied_rightly():
     graph = SparseGraph(sparse_graphs()["asymmetric"])
     x = torch.randn(3, 7).T  # not contiguous

@@ -129,33 +129,82 @@ class SparseGraph(torch.nn.Module):
         for part, array in (("crow", csr.indptr), ("col", csr.indices), ("val", csr.data)):
             self.register_buffer(f"{name}_{part}", torch.from_numpy(array.copy()), persistent=False)
 
-    def matmul(self, dense: torch.Tensor, transposed: bool = False) -> torch.Tensor:
-        """A @ dense, or Aᵀ @ dense, outside the autograd graph."""
+    def entries(self, transposed: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The CSR arrays (crow, col, val) of A, or of Aᵀ."""
         name = "forward" if self.symmetric or not transposed else "backward"
-        crow, col, val = (getattr(self, f"{name}_{part}") for part in ("crow", "col", "val"))
-        dtype = torch.promote_types(dense.dtype, torch.float32)  # half precision widened
-        val = val.to(dtype)  # float64 in gradient checks
-        dense = dense.to(dtype).contiguous()
-        if dense.device.type == "cpu":
-            # A row of A is a weighted bag of embeddings; torch's kernel for bags gathers whole rows
-            # with vector instructions, three times as fast as its sparse product.
-            return torch.embedding_bag(dense, col, crow, False, 0, False, val, True)[0]
-        with warnings.catch_warnings():  # torch calls its CSR format "beta" at the first use
-            warnings.simplefilter("ignore", UserWarning)
-            shape = (len(crow) - 1, len(dense))
-            csr = torch.sparse_csr_tensor(crow, col, val, size=shape, check_invariants=False)
-        with torch.autocast(dense.device.type, enabled=False):
-            return csr @ dense
+        return tuple(getattr(self, f"{name}_{part}") for part in ("crow", "col", "val"))
 
-    def forward(self, dense: torch.Tensor) -> torch.Tensor:
-        """A @ dense.
+    def matmul(self, dense: torch.Tensor) -> torch.Tensor:
+        """A @ dense, outside the autograd graph: [m, d] → [n, d]."""
+        return _product(*self.entries(), dense)
 
-        Shapes: dense [m, d] → [n, d].
+    def matmul_transposed(self, dense: torch.Tensor) -> torch.Tensor:
+        """Aᵀ @ dense, outside the autograd graph: [n, d] → [m, d]."""
+        return _product(*self.entries(transposed=True), dense)
+
+    def forward(self, dense: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """A @ dense, or the given rows of it.
+
+        Shapes: dense [m, d], rows int64 [r], distinct and ascending → [n, d] or [r, d].
         """
-        return _Propagate.apply(dense, self)
+        return _Propagate.apply(dense, self if rows is None else _Rows(self, rows))
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]}, nnz={self.nnz}, symmetric={self.symmetric}"
+
+
+class _Rows:
+    """Some rows of a graph, A[rows] [r, m]: the products of both directions.
+
+    On the CPU their entries alone are multiplied; on other devices all of A is, since to find the
+    entries would wait for the device. Either way the result is that of A to the last bit.
+
+    Args:
+        graph: A [n, m].
+        rows: distinct and ascending, int64 [r].
+    """
+
+    def __init__(self, graph: SparseGraph, rows: torch.Tensor):
+        self.graph, self.rows = graph, rows
+        self.part: sp.csr_matrix | None = None
+        if rows.device.type == "cpu":
+            crow, col, val = (array.numpy() for array in graph.entries())
+            self.part = sp.csr_matrix((val, col, crow), graph.shape)[rows.numpy()]
+
+    def matmul(self, dense: torch.Tensor) -> torch.Tensor:
+        """A[rows] @ dense: [m, d] → [r, d]."""
+        if self.part is None:
+            return self.graph.matmul(dense)[self.rows]
+        return _product(*_arrays(self.part), dense)
+
+    def matmul_transposed(self, dense: torch.Tensor) -> torch.Tensor:
+        """A[rows]ᵀ @ dense: [r, d] → [m, d]."""
+        if self.part is None:
+            whole = dense.new_zeros(self.graph.shape[0], dense.shape[1])
+            return self.graph.matmul_transposed(whole.index_copy_(0, self.rows, dense))
+        return _product(*_arrays(self.part.T.tocsr()), dense)
+
+
+def _arrays(csr: sp.csr_matrix) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(crow, col, val), in its memory."""
+    return tuple(torch.from_numpy(array) for array in (csr.indptr, csr.indices, csr.data))
+
+
+def _product(crow, col, val, dense: torch.Tensor) -> torch.Tensor:
+    """The product of a CSR matrix [n, m] and dense [m, d] → [n, d]."""
+    dtype = torch.promote_types(dense.dtype, torch.float32)  # half precision widened
+    val = val.to(dtype)  # float64 in gradient checks
+    dense = dense.to(dtype).contiguous()
+    if dense.device.type == "cpu":
+        # A row of A is a weighted bag of embeddings; torch's kernel for bags gathers whole rows
+        # with vector instructions, three times as fast as its sparse product.
+        return torch.embedding_bag(dense, col, crow, False, 0, False, val, True)[0]
+    with warnings.catch_warnings():  # torch calls its CSR format "beta" at the first use
+        warnings.simplefilter("ignore", UserWarning)
+        shape = (len(crow) - 1, len(dense))
+        csr = torch.sparse_csr_tensor(crow, col, val, size=shape, check_invariants=False)
+    with torch.autocast(dense.device.type, enabled=False):
+        return csr @ dense
 
 
 class _Propagate(torch.autograd.Function):
@@ -167,7 +216,7 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        return ctx.graph.matmul(gradient, transposed=True), None
+        return ctx.graph.matmul_transposed(gradient), None
 
 
 class _MeanPropagate(torch.autograd.Function):
@@ -176,19 +225,39 @@ class _MeanPropagate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, dense, graph, n_layers):
         ctx.graph, ctx.n_layers = graph, n_layers
-        return _mean_of_powers(dense, graph, n_layers, transposed=False)
+        total = dense
+        for _ in range(n_layers):
+            total = graph.matmul(total).add_(dense)
+        return total.mul_(1 / (n_layers + 1)) if n_layers else total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        return _mean_of_powers(gradient, ctx.graph, ctx.n_layers, transposed=True), None, None
+        total = gradient
+        for _ in range(ctx.n_layers):
+            total = ctx.graph.matmul_transposed(total).add_(gradient)
+        return total.mul_(1 / (ctx.n_layers + 1)) if ctx.n_layers else total, None, None
 
 
-def _mean_of_powers(dense, graph, n_layers, transposed):
-    total = dense
-    for _ in range(n_layers):
-        total = graph.matmul(total, transposed).add_(dense)
-    return total.mul_(1 / (n_layers + 1)) if n_layers else total
+class _MeanPropagateRows(torch.autograd.Function):
+    """Rows of the same: the last layer is that of these rows, the gradient comes in by them."""
+
+    @staticmethod
+    def forward(ctx, dense, graph, n_layers, rows):
+        ctx.graph, ctx.n_layers, ctx.part = graph, n_layers, _Rows(graph, rows)
+        total = dense
+        for _ in range(n_layers - 1):
+            total = graph.matmul(total).add_(dense)
+        return ctx.part.matmul(total).add_(dense[rows]).mul_(1 / (n_layers + 1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        rows = ctx.part.rows
+        total = ctx.part.matmul_transposed(gradient).index_add_(0, rows, gradient)
+        for _ in range(ctx.n_layers - 1):
+            total = ctx.graph.matmul_transposed(total).index_add_(0, rows, gradient)
+        return total.mul_(1 / (ctx.n_layers + 1)), None, None, None
 
 
 def propagate(graph: SparseGraph, embeddings: torch.Tensor, n_layers: int) -> torch.Tensor:
@@ -201,9 +270,19 @@ def propagate(graph: SparseGraph, embeddings: torch.Tensor, n_layers: int) -> to
     return embeddings
 
 
-def mean_propagation(graph: SparseGraph, embeddings: torch.Tensor, n_layers: int) -> torch.Tensor:
+def mean_propagation(
+    graph: SparseGraph,
+    embeddings: torch.Tensor,
+    n_layers: int,
+    rows: torch.Tensor | None = None,
+) -> torch.Tensor:
     """(X + AX + … + A^L X) / (L + 1): LightGCN's layer combination (arXiv 2002.02126, Eq. 4).
 
-    Shapes: embeddings [n, d] → [n, d].
+    Shapes: embeddings [n, d], rows int64 [r], distinct and ascending → [n, d], or [r, d], the rows
+    named of it.
     """
-    return _MeanPropagate.apply(embeddings, graph, n_layers)
+    if rows is None:
+        return _MeanPropagate.apply(embeddings, graph, n_layers)
+    if n_layers == 0:
+        return embeddings[rows]
+    return _MeanPropagateRows.apply(embeddings, graph, n_layers, rows)

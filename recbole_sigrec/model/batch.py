@@ -58,25 +58,30 @@ class Batch:
     Attributes:
         users, items: the distinct ids, ascending.
         nodes: the rows of a table of all users, then all items, that make the table of the batch.
-        rows: the users, positives and negatives of all triples as rows of the table of the batch.
+        rows: the users, positives and negatives of all triples as rows of the table of the batch,
+            each int64 [n].
         triples: those of this process's share of the triples.
         n: triples in the whole batch.
 
     Args:
         users, positives, negatives: ids, int64 [n].
-        n_users: number of user ids.
+        n_users, n_items: numbers of user and of item ids.
     """
 
-    def __init__(self, users, positives, negatives, n_users: int):
+    def __init__(self, users, positives, negatives, n_users: int, n_items: int):
         self.n = len(users)
-        self.users, u = users.unique(return_inverse=True)
-        self.items, places = torch.cat([positives, negatives]).unique(return_inverse=True)
-        i, j = (places + len(self.users)).chunk(2)
-        self.nodes = torch.cat([self.users, self.items + n_users])
-        self.rows = u, i, j
+        ids = torch.cat([users, positives + n_users, negatives + n_users])
+        place = ids.new_zeros(n_users + n_items)  # of each node; no sorting
+        place[ids] = 1
+        self.nodes = place.nonzero().squeeze(1)
+        n_distinct_users = int(place[:n_users].sum())
+        self.users = self.nodes[:n_distinct_users]
+        self.items = self.nodes[n_distinct_users:] - n_users
+        place[self.nodes] = torch.arange(len(self.nodes), device=ids.device)
+        self.rows = place[ids].chunk(3)
         self._spans = slice(0, n_users), slice(n_users, None)
         share = distributed.share(self.n)
-        self.triples = u[share], i[share], j[share]
+        self.triples = tuple(rows[share] for rows in self.rows)
 
     def gather(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The table of the batch from those of all users and of all items."""
@@ -136,9 +141,10 @@ class Batch:
 
 def side_of(batch: torch.Tensor, n_anchors: int) -> Side:
     """The distinct rows of a batch, int64 [n], with their counts; its first places are anchors."""
-    rows, place, count = batch.unique(return_inverse=True, return_counts=True)
+    counts = torch.bincount(batch)
+    rows = counts.nonzero().squeeze(1)
     if n_anchors >= len(batch):
-        return Side(rows, count, None, count)
-    of_anchors = torch.bincount(place[:n_anchors], minlength=len(rows))
+        return Side(rows, counts[rows], None, counts[rows])
+    of_anchors = torch.bincount(batch[:n_anchors], minlength=len(counts))[rows]
     own = of_anchors.nonzero().squeeze(1)
-    return Side(rows, count, own, of_anchors[own])
+    return Side(rows, counts[rows], own, of_anchors[own])

@@ -8,19 +8,33 @@ from recbole.model.general_recommender.lightgcn import LightGCN as RecBoleLightG
 from recbole_sigrec.compat import NormalizedAdjacency
 from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph import SparseGraph, mean_propagation
+from recbole_sigrec.model.batch import Batch
 
 
 class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
     """The same numbers in a fraction of the time.
 
-    Parameters, loss, keys and random numbers are RecBole's; only the products with the adjacency
-    matrix and with the items are done by :func:`~recbole_sigrec.graph.mean_propagation` and
-    :func:`~recbole_sigrec.gemm.matmul_nt`.
+    Parameters, loss, keys and random numbers are RecBole's; the products with the adjacency matrix,
+    of which a batch needs its own nodes' rows, and with the items are done by
+    :func:`~recbole_sigrec.graph.mean_propagation` and :func:`~recbole_sigrec.gemm.matmul_nt`.
     """
 
     def get_norm_adj_mat(self) -> SparseGraph:
         """[n_users + n_items, n_users + n_items]."""
         return SparseGraph(self.adjacency())
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        """RecBole's, of the representations of the batch's distinct nodes alone."""
+        self.restore_user_e = self.restore_item_e = None
+        triples = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        batch = Batch(*triples, self.n_users, self.n_items)
+        rows = torch.cat(batch.rows)  # gathered at once, so that their gradients come at once
+        ego = self.get_ego_embeddings()
+        final = mean_propagation(self.norm_adj_matrix, ego, self.n_layers, batch.nodes)
+        u, i, j = final[rows].chunk(3)
+        loss = self.mf_loss((u * i).sum(dim=1), (u * j).sum(dim=1))
+        own = ego[batch.nodes][rows].chunk(3)
+        return loss + self.reg_weight * self.reg_loss(*own, require_pow=self.require_pow)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Users [n_users, d] and items [n_items, d]."""

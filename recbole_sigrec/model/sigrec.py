@@ -40,10 +40,11 @@ from recbole_sigrec.graph import (
     semantic_graph,
 )
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
+from recbole_sigrec.model.batch import Batch
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
 from recbole_sigrec.model.losses import has_bfloat16
-from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view
+from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view, with_users
 
 
 class SIGRecKeys(GraphKeys, ItemScoreKeys):
@@ -148,16 +149,16 @@ class SIGRec(GraphRecommender):
 
     # ---- representations ---------------------------------------------------------------------
 
-    def semantic(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Step 5: h^m of users [n_users, M·d] and of items [n_items, M·d], side by side."""
+    def semantic(self, batch: Batch | None = None) -> torch.Tensor:
+        """Step 5: h^m of all nodes, or of a batch's: [M, n, d]."""
         items = []
         for name in self.modalities:
             h = self._semantic_start(name)  # [n_items, d]
             if name in self.semantic_graph:
                 h = propagate(self.semantic_graph[name], h, self.keys.n_semantic_layers)
             items.append(h)
-        items = torch.cat(items, dim=1)
-        return self.user_graph(items), items
+        rows = with_users(self.user_graph, torch.cat(items, dim=1), batch)
+        return by_view(rows, self.keys.embedding_size)
 
     def _semantic_start(self, name: str) -> torch.Tensor:
         ids = self.item_embedding.weight
@@ -169,8 +170,7 @@ class SIGRec(GraphRecommender):
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Steps 4-6: behavior b [n, d], semantic h [M, n, d], fused f [n, d]."""
-        behavior = self.behavior()
-        semantic = by_view(torch.cat(self.semantic()), self.keys.embedding_size)
+        behavior, semantic = self.behavior(), self.semantic()
         return behavior, semantic, self.fusion(behavior, semantic)
 
     def representations(self):
@@ -183,8 +183,7 @@ class SIGRec(GraphRecommender):
         """Step 11 as its terms, already weighted: (BPR, L_cl, L_anchor, L_fuse, L2)."""
         keys = self.keys
         batch = self.batch(interaction)
-        behavior = self.behavior()[batch.nodes]
-        semantic = by_view(batch.gather(*self.semantic()), keys.embedding_size)
+        behavior, semantic = self.behavior(batch), self.semantic(batch)
         fused = self.fusion(behavior, semantic)
         final = behavior + fused
         bpr = batch.bpr(final)

@@ -27,12 +27,14 @@ class GraphKeys(Keys):
 class GraphRecommender(LightGCNRecommender):
     """Base of the models that add semantic graphs to LightGCN, over a batch's distinct nodes.
 
-    Tables of users and items are stacked, users first: [n_users + n_items, d] = [n, d].
+    Tables of users and items are stacked, users first: [n_users + n_items, d] = [n, d]. Those of a
+    batch hold its nodes alone; no product is made for the others where it need not be.
     """
 
-    def behavior(self) -> torch.Tensor:
-        """LightGCN, mean over layers: [n, d]."""
-        return mean_propagation(self.graph, self.ego(), self.keys.n_ui_layers)
+    def behavior(self, batch: Batch | None = None) -> torch.Tensor:
+        """LightGCN, mean over layers, of all nodes or of a batch's: [n, d]."""
+        nodes = None if batch is None else batch.nodes
+        return mean_propagation(self.graph, self.ego(), self.keys.n_ui_layers, nodes)
 
     def item_graphs(self, config) -> dict:
         """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums; SciPy CSR."""
@@ -44,7 +46,7 @@ class GraphRecommender(LightGCNRecommender):
     def batch(self, interaction) -> Batch:
         """The batch by its distinct nodes."""
         triples = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        return Batch(*triples, self.n_users)
+        return Batch(*triples, self.n_users, self.n_items)
 
 
 class ViewKeys(GraphKeys, ItemScoreKeys):
@@ -84,12 +86,8 @@ class ViewRecommender(GraphRecommender):
 
     def forward(self, batch: Batch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """b and s, each [n, d], of all nodes, or of a batch's."""
-        behavior, items = self.behavior(), torch.cat(self.views(), dim=1)
-        users = self.user_graph(items)
-        if batch is None:
-            rows = torch.cat([users, items])
-        else:
-            behavior, rows = behavior[batch.nodes], batch.gather(users, items)
+        rows = with_users(self.user_graph, torch.cat(self.views(), dim=1), batch)
+        behavior = self.behavior(batch)
         return behavior, self.fuse(behavior, by_view(rows, self.keys.embedding_size))
 
     def representations(self):
@@ -106,6 +104,18 @@ class ViewRecommender(GraphRecommender):
         if keys.cl_weight > 0:
             cl = batch.info_nce(side, behavior, keys.temperature)
         return bpr, keys.cl_weight * cl, keys.reg_weight * l2
+
+
+def with_users(
+    user_graph: SparseGraph, items: torch.Tensor, batch: Batch | None = None
+) -> torch.Tensor:
+    """Users by aggregation of their items, stacked on the items: of all nodes or of a batch's.
+
+    Shapes: user_graph [n_users, n_items], items [n_items, c], all of them → [n, c].
+    """
+    if batch is None:
+        return torch.cat([user_graph(items), items])
+    return torch.cat([user_graph(items, batch.users), items[batch.items]])
 
 
 def by_view(rows: torch.Tensor, d: int) -> torch.Tensor:
