@@ -25,6 +25,7 @@ from recbole_sigrec.graph import (
     normalize,
     propagate,
 )
+from recbole_sigrec.graph.adjacency import _Rows
 from recbole_sigrec.graph.collaborative import MEASURES, _block_bounds
 
 ONE_ROW = 1e-9  # memory_mb so small that each block is one row
@@ -382,6 +383,16 @@ def test_rows_of_a_propagation_are_those_of_the_whole_to_the_bit(some_rows, n_la
     assert torch.equal(got, whole)
     gradients = [torch.autograd.grad((out * y).sum(), x)[0] for out in (got, whole)]
     assert torch.equal(*gradients)
+
+
+def test_rows_by_the_whole_product_as_on_other_devices(some_rows):
+    matrix, _, rows = some_rows
+    by_entries, by_whole = (_Rows(SparseGraph(matrix), rows) for _ in range(2))
+    by_whole.part = None
+    torch.manual_seed(4)
+    x, y = torch.randn(70, 5), torch.randn(len(rows), 5)
+    assert torch.equal(by_entries.matmul(x), by_whole.matmul(x))
+    assert torch.equal(by_entries.matmul_transposed(y), by_whole.matmul_transposed(y))
 
 
 def test_gradient_of_rows_by_finite_differences(some_rows):
