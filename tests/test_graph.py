@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from recbole_sigrec.graph import (
     SparseGraph,
+    adjacency,
     bipartite_graph,
     collaborative_topk,
     infuse,
@@ -356,10 +357,18 @@ def some_rows(request):
     graph = bipartite_graph(interactions)
     n = {"few": 20, "most": 60, "one": 1, "none": 0}[request.param]
     rows = torch.from_numpy(np.sort(random.permutation(70)[:n]))
+    assert (_Rows(SparseGraph(graph), rows).part is None) == (request.param == "most")
     return graph, interactions, rows
 
 
-def test_rows_of_a_product_are_those_of_the_whole_to_the_bit(some_rows):
+@pytest.fixture(params=["by share", "all copied", "none copied"])
+def few(request, monkeypatch):
+    """Which rows are copied; none are on other devices than the CPU."""
+    limit = {"by share": adjacency.FEW, "all copied": 2.0, "none copied": 0.0}[request.param]
+    monkeypatch.setattr(adjacency, "FEW", limit)
+
+
+def test_rows_of_a_product_are_those_of_the_whole_to_the_bit(some_rows, few):
     bipartite, interactions, rows = some_rows
     torch.manual_seed(2)
     for matrix, part in ((bipartite, rows), (interactions, rows[rows < 40])):
@@ -373,7 +382,7 @@ def test_rows_of_a_product_are_those_of_the_whole_to_the_bit(some_rows):
 
 
 @pytest.mark.parametrize("n_layers", [0, 1, 2, 3])
-def test_rows_of_a_propagation_are_those_of_the_whole_to_the_bit(some_rows, n_layers):
+def test_rows_of_a_propagation_are_those_of_the_whole_to_the_bit(some_rows, few, n_layers):
     matrix, _, rows = some_rows
     graph = SparseGraph(matrix)
     torch.manual_seed(3)
@@ -383,16 +392,6 @@ def test_rows_of_a_propagation_are_those_of_the_whole_to_the_bit(some_rows, n_la
     assert torch.equal(got, whole)
     gradients = [torch.autograd.grad((out * y).sum(), x)[0] for out in (got, whole)]
     assert torch.equal(*gradients)
-
-
-def test_rows_by_the_whole_product_as_on_other_devices(some_rows):
-    matrix, _, rows = some_rows
-    by_entries, by_whole = (_Rows(SparseGraph(matrix), rows) for _ in range(2))
-    by_whole.part = None
-    torch.manual_seed(4)
-    x, y = torch.randn(70, 5), torch.randn(len(rows), 5)
-    assert torch.equal(by_entries.matmul(x), by_whole.matmul(x))
-    assert torch.equal(by_entries.matmul_transposed(y), by_whole.matmul_transposed(y))
 
 
 def test_gradient_of_rows_by_finite_differences(some_rows):

@@ -13,6 +13,7 @@ import torch
 from helpers_data import N_ITEMS, SMALL, interactions, load, run_on, snapshot, write_mmrec
 from recbole.evaluator import Collector as RecBoleCollector
 from recbole.evaluator.collector import DataStruct
+from recbole.model.general_recommender import LightGCN as RecBoleLightGCN
 from recbole.utils import FeatureType
 
 from recbole_sigrec import Config, compat, load_data_and_model, run
@@ -85,6 +86,24 @@ def test_lightgcn_scores_are_those_of_the_dense_formula(folder):
     with torch.no_grad():
         scores = model.full_sort_predict({"user_id": torch.arange(model.n_users)})
     np.testing.assert_allclose(scores.view(model.n_users, -1), users @ items.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("require_pow", [False, True])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_lightgcn_loss_and_gradient_are_recboles(folder, require_pow, n_layers):
+    model, *_ = prepared(folder, "LightGCN")
+    model.require_pow, model.n_layers, model.reg_weight = require_pow, n_layers, 0.01
+    batch = {
+        "user_id": torch.tensor([1, 5, 1, 2, 1]),
+        "item_id": torch.tensor([3, 3, 7, 1, N_ITEMS]),
+        "neg_item_id": torch.tensor([7, 2, 9, N_ITEMS, 2]),  # 7 is a positive, too
+    }
+    tables = model.user_embedding.weight, model.item_embedding.weight
+    got, expected = model.calculate_loss(batch), RecBoleLightGCN.calculate_loss(model, batch)
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+    for one, two in zip(torch.autograd.grad(got, tables), torch.autograd.grad(expected, tables)):
+        assert two.abs().max() > 1e-4
+        torch.testing.assert_close(one, two, atol=1e-7, rtol=0)
 
 
 @pytest.mark.parametrize("name", sorted(compat.BROKEN_MODELS))

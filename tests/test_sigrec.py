@@ -29,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_sigrec.graph import collaborative_topk, infuse, knn_graph, normalize
-from recbole_sigrec.model.batch import side_of
+from recbole_sigrec.model.batch import Batch, side_of
 from recbole_sigrec.model.sigrec import scale_features
 
 DETERMINISTIC = {
@@ -236,6 +236,21 @@ def test_forward_and_losses(build, name):
     got = [term.item() for term in model.calculate_loss(batch)]
     assert min(expected) > 1e-3
     np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 6)), min_size=1),
+)
+def test_a_batch_has_its_distinct_nodes_in_order(triples):
+    users, positives, negatives = (torch.tensor(ids) for ids in zip(*triples, strict=True))
+    batch = Batch(users, positives, negatives, n_users=5, n_items=7)
+    assert batch.users.tolist() == sorted(set(users.tolist()))
+    assert batch.items.tolist() == sorted({*positives.tolist(), *negatives.tolist()})
+    assert torch.equal(batch.nodes, torch.cat([batch.users, batch.items + 5]))
+    of_users, of_positives, of_negatives = (batch.nodes[rows] for rows in batch.rows)
+    assert torch.equal(of_users, users)
+    assert torch.equal(of_positives - 5, positives)
+    assert torch.equal(of_negatives - 5, negatives)
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=20), st.data())

@@ -153,11 +153,17 @@ class SparseGraph(torch.nn.Module):
         return f"{self.shape[0]} x {self.shape[1]}, nnz={self.nnz}, symmetric={self.symmetric}"
 
 
-class _Rows:
-    """Some rows of a graph, A[rows] [r, m]: the products of both directions.
+FEW = 0.4
+"""Rows with a smaller share of a graph's entries are copied out of it, on the CPU. Above, copying
+and transposing them takes longer than the whole product on one thread does."""
 
-    On the CPU their entries alone are multiplied; on other devices all of A is, since to find the
-    entries would wait for the device. Either way the result is that of A to the last bit.
+
+class _Rows:
+    """Some rows of a graph, A[rows] [r, m], in the place of a graph: products of both directions.
+
+    If they have few of A's entries, these alone are multiplied; they are copied for it, 8 bytes
+    per entry. Else, and on other devices, where no rows of a CSR can be selected, all of A is. On
+    the CPU either has the result of A to the last bit.
 
     Args:
         graph: A [n, m].
@@ -167,9 +173,10 @@ class _Rows:
     def __init__(self, graph: SparseGraph, rows: torch.Tensor):
         self.graph, self.rows = graph, rows
         self.part: sp.csr_matrix | None = None
-        if rows.device.type == "cpu":
-            crow, col, val = (array.numpy() for array in graph.entries())
-            self.part = sp.csr_matrix((val, col, crow), graph.shape)[rows.numpy()]
+        crow, col, val = graph.entries()
+        if crow.device.type == "cpu" and (crow[rows + 1] - crow[rows]).sum() < FEW * graph.nnz:
+            arrays = val.numpy(), col.numpy(), crow.numpy()
+            self.part = sp.csr_matrix(arrays, graph.shape)[rows.numpy()]
 
     def matmul(self, dense: torch.Tensor) -> torch.Tensor:
         """A[rows] @ dense: [m, d] → [r, d]."""
@@ -181,7 +188,7 @@ class _Rows:
         """A[rows]ᵀ @ dense: [r, d] → [m, d]."""
         if self.part is None:
             whole = dense.new_zeros(self.graph.shape[0], dense.shape[1])
-            return self.graph.matmul_transposed(whole.index_copy_(0, self.rows, dense))
+            return self.graph.matmul_transposed(whole.index_add_(0, self.rows, dense))
         return _product(*_arrays(self.part.T.tocsr()), dense)
 
 

@@ -71,12 +71,13 @@ class Batch:
     def __init__(self, users, positives, negatives, n_users: int, n_items: int):
         self.n = len(users)
         ids = torch.cat([users, positives + n_users, negatives + n_users])
-        place = ids.new_zeros(n_users + n_items)  # of each node; no sorting
-        place[ids] = 1
-        self.nodes = place.nonzero().squeeze(1)
-        n_distinct_users = int(place[:n_users].sum())
+        seen = ids.new_zeros(n_users + n_items, dtype=torch.bool)  # faster than to sort the ids
+        seen[ids] = True
+        self.nodes = seen.nonzero().squeeze(1)
+        n_distinct_users = int(seen[:n_users].sum())
         self.users = self.nodes[:n_distinct_users]
         self.items = self.nodes[n_distinct_users:] - n_users
+        place = ids.new_empty(len(seen))
         place[self.nodes] = torch.arange(len(self.nodes), device=ids.device)
         self.rows = place[ids].chunk(3)
         self._spans = slice(0, n_users), slice(n_users, None)

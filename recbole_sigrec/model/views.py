@@ -86,8 +86,8 @@ class ViewRecommender(GraphRecommender):
 
     def forward(self, batch: Batch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """b and s, each [n, d], of all nodes, or of a batch's."""
-        rows = with_users(self.user_graph, torch.cat(self.views(), dim=1), batch)
         behavior = self.behavior(batch)
+        rows = with_users(self.user_graph, torch.cat(self.views(), dim=1), batch)
         return behavior, self.fuse(behavior, by_view(rows, self.keys.embedding_size))
 
     def representations(self):
