@@ -227,43 +227,31 @@ class _Propagate(torch.autograd.Function):
 
 
 class _MeanPropagate(torch.autograd.Function):
-    """(I + A + … + A^L) X / (L + 1) by Horner's rule, X + A (X + A (X + …)): nothing is kept."""
+    """(I + A + … + A^L) X / (L + 1), L > 0, by Horner's rule, X + A (X + …): nothing is kept.
+
+    Of some rows the last layer alone is theirs, and the gradient comes in by them.
+    """
 
     @staticmethod
-    def forward(ctx, dense, graph, n_layers):
-        ctx.graph, ctx.n_layers = graph, n_layers
+    def forward(ctx, dense, graph, n_layers, rows):
+        last = graph if rows is None else _Rows(graph, rows)
+        ctx.graph, ctx.last, ctx.n_layers, ctx.rows = graph, last, n_layers, rows
         total = dense
-        for _ in range(n_layers):
+        for _ in range(n_layers - 1):
             total = graph.matmul(total).add_(dense)
-        return total.mul_(1 / (n_layers + 1)) if n_layers else total
+        own = dense if rows is None else dense[rows]
+        return last.matmul(total).add_(own).mul_(1 / (n_layers + 1))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
         total = gradient
-        for _ in range(ctx.n_layers):
-            total = ctx.graph.matmul_transposed(total).add_(gradient)
-        return total.mul_(1 / (ctx.n_layers + 1)) if ctx.n_layers else total, None, None
-
-
-class _MeanPropagateRows(torch.autograd.Function):
-    """Rows of the same: the last layer is that of these rows, the gradient comes in by them."""
-
-    @staticmethod
-    def forward(ctx, dense, graph, n_layers, rows):
-        ctx.graph, ctx.n_layers, ctx.part = graph, n_layers, _Rows(graph, rows)
-        total = dense
-        for _ in range(n_layers - 1):
-            total = graph.matmul(total).add_(dense)
-        return ctx.part.matmul(total).add_(dense[rows]).mul_(1 / (n_layers + 1))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        rows = ctx.part.rows
-        total = ctx.part.matmul_transposed(gradient).index_add_(0, rows, gradient)
-        for _ in range(ctx.n_layers - 1):
-            total = ctx.graph.matmul_transposed(total).index_add_(0, rows, gradient)
+        for graph in (ctx.last, *[ctx.graph] * (ctx.n_layers - 1)):
+            total = graph.matmul_transposed(total)
+            if ctx.rows is None:
+                total.add_(gradient)
+            else:
+                total.index_add_(0, ctx.rows, gradient)
         return total.mul_(1 / (ctx.n_layers + 1)), None, None, None
 
 
@@ -288,8 +276,6 @@ def mean_propagation(
     Shapes: embeddings [n, d], rows int64 [r], distinct and ascending → [n, d], or [r, d], the rows
     named of it.
     """
-    if rows is None:
-        return _MeanPropagate.apply(embeddings, graph, n_layers)
     if n_layers == 0:
-        return embeddings[rows]
-    return _MeanPropagateRows.apply(embeddings, graph, n_layers, rows)
+        return embeddings if rows is None else embeddings[rows]
+    return _MeanPropagate.apply(embeddings, graph, n_layers, rows)

@@ -84,6 +84,12 @@ class Batch:
         share = distributed.share(self.n)
         self.triples = tuple(rows[share] for rows in self.rows)
 
+    @classmethod
+    def of(cls, model, interaction) -> Batch:
+        """That of a recommender's training interaction, which holds its three fields of ids."""
+        fields = model.USER_ID, model.ITEM_ID, model.NEG_ITEM_ID
+        return cls(*(interaction[field] for field in fields), model.n_users, model.n_items)
+
     def gather(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The table of the batch from those of all users and of all items."""
         return torch.cat([users[self.users], items[self.items]])

@@ -44,6 +44,7 @@ from recbole_sigrec.graph import (
     propagate,
 )
 from recbole_sigrec.model.base import RawFeatures, xavier_embedding, xavier_linear
+from recbole_sigrec.model.batch import Batch
 from recbole_sigrec.model.layers import Purifier
 from recbole_sigrec.model.losses import bpr_loss
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender
@@ -102,7 +103,7 @@ class COHESION(GraphRecommender):
 
     def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
         """Step 5 as its terms, already weighted: (L_BPR, Σ_c γ_c L_BPR^c, L_2)."""
-        keys, batch = self.keys, self.batch(interaction)
+        keys, batch = self.keys, Batch.of(self, interaction)
         final = batch.gather(*self.representations())
         u, i, j = (final[rows] for rows in batch.rows)
         margins = (u * (i - j)).view(batch.n, -1, keys.embedding_size).sum(dim=2)  # [batch, C]

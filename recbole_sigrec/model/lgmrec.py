@@ -41,6 +41,7 @@ from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import SparseGraph, propagate
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
+from recbole_sigrec.model.batch import Batch
 from recbole_sigrec.model.views import GraphRecommender, by_view
 
 
@@ -129,7 +130,7 @@ class LGMRec(GraphRecommender):
 
     def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
         """Step 5 as its terms, already weighted: (L_BPR, HCL, norms)."""
-        keys, batch = self.keys, self.batch(interaction)
+        keys, batch = self.keys, Batch.of(self, interaction)
         behavior, (local, dependency) = self.behavior(), self.modality_parts()
         edges = self.hyperedge_embeddings(behavior, dependency)
         rows = [h[batch.nodes] for h in dependency]

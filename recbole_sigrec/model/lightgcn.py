@@ -26,8 +26,7 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
     def calculate_loss(self, interaction) -> torch.Tensor:
         """RecBole's, of the representations of the batch's distinct nodes alone."""
         self.restore_user_e = self.restore_item_e = None
-        triples = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        batch = Batch(*triples, self.n_users, self.n_items)
+        batch = Batch.of(self, interaction)
         rows = torch.cat(batch.rows)  # gathered at once, so that their gradients come at once
         ego = self.get_ego_embeddings()
         final = mean_propagation(self.norm_adj_matrix, ego, self.n_layers, batch.nodes)

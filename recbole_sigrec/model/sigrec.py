@@ -182,7 +182,7 @@ class SIGRec(GraphRecommender):
     def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
         """Step 11 as its terms, already weighted: (BPR, L_cl, L_anchor, L_fuse, L2)."""
         keys = self.keys
-        batch = self.batch(interaction)
+        batch = Batch.of(self, interaction)
         behavior, semantic = self.behavior(batch), self.semantic(batch)
         fused = self.fusion(behavior, semantic)
         final = behavior + fused

@@ -43,11 +43,6 @@ class GraphRecommender(LightGCNRecommender):
             for name, features in self.features.items()
         }
 
-    def batch(self, interaction) -> Batch:
-        """The batch by its distinct nodes."""
-        triples = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        return Batch(*triples, self.n_users, self.n_items)
-
 
 class ViewKeys(GraphKeys, ItemScoreKeys):
     """What the keys of MGCN and its followers have in common."""
@@ -96,7 +91,7 @@ class ViewRecommender(GraphRecommender):
 
     def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
         """The terms, already weighted: (L_BPR, L_cl, L_2)."""
-        keys, batch = self.keys, self.batch(interaction)
+        keys, batch = self.keys, Batch.of(self, interaction)
         behavior, side = self.forward(batch)
         final = behavior + side
         bpr, l2 = batch.bpr(final), batch.l2(final)
