@@ -13,6 +13,8 @@ import scipy.sparse as sp
 import torch
 from torch.autograd.function import once_differentiable
 
+from recbole_sigrec.rows import take
+
 
 def interaction_matrix(
     users: np.ndarray, items: np.ndarray, n_users: int, n_items: int
@@ -181,7 +183,7 @@ class _Rows:
     def matmul(self, dense: torch.Tensor) -> torch.Tensor:
         """A[rows] @ dense: [m, d] → [r, d]."""
         if self.part is None:
-            return self.graph.matmul(dense)[self.rows]
+            return take(self.graph.matmul(dense), self.rows)
         return _product(*_arrays(self.part), dense)
 
     def matmul_transposed(self, dense: torch.Tensor) -> torch.Tensor:
@@ -201,7 +203,7 @@ def _product(crow, col, val, dense: torch.Tensor) -> torch.Tensor:
     """The product of a CSR matrix [n, m] and dense [m, d] → [n, d]."""
     dtype = torch.promote_types(dense.dtype, torch.float32)  # half precision widened
     val = val.to(dtype)  # float64 in gradient checks
-    dense = dense.to(dtype).contiguous()
+    dense = dense.detach().to(dtype).contiguous()  # a table with a gradient takes longer
     if dense.device.type == "cpu":
         # A row of A is a weighted bag of embeddings; torch's kernel for bags gathers whole rows
         # with vector instructions, three times as fast as its sparse product.
@@ -239,7 +241,7 @@ class _MeanPropagate(torch.autograd.Function):
         total = dense
         for _ in range(n_layers - 1):
             total = graph.matmul(total).add_(dense)
-        own = dense if rows is None else dense[rows]
+        own = dense if rows is None else take(dense, rows)
         return last.matmul(total).add_(own).mul_(1 / (n_layers + 1))
 
     @staticmethod
@@ -277,5 +279,5 @@ def mean_propagation(
     named of it.
     """
     if n_layers == 0:
-        return embeddings if rows is None else embeddings[rows]
+        return embeddings if rows is None else take(embeddings, rows)
     return _MeanPropagate.apply(embeddings, graph, n_layers, rows)

@@ -10,6 +10,7 @@ import torch
 
 from recbole_sigrec import distributed
 from recbole_sigrec.model.losses import bpr_of_rows, info_nce, l2_loss
+from recbole_sigrec.rows import take
 
 
 class Side(NamedTuple):
@@ -29,7 +30,7 @@ class Side(NamedTuple):
 
     def of_anchors(self, table: torch.Tensor) -> torch.Tensor:
         """The anchors' rows of a table of the distinct nodes: [n_distinct, d] → [n_anchors, d]."""
-        return table if self.own is None else table[self.own]
+        return table if self.own is None else take(table, self.own)
 
     def info_nce(self, anchor, candidates, temperature: float, bfloat16: bool = False):
         """:func:`info_nce` over the batch with its repetitions, or this process's share of it.
@@ -92,7 +93,7 @@ class Batch:
 
     def gather(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The table of the batch from those of all users and of all items."""
-        return torch.cat([users[self.users], items[self.items]])
+        return torch.cat([take(users, self.users), take(items, self.items)])
 
     def sides(self, anchors: float = 1.0) -> Iterator[Side]:
         """The users, then the positives, for contrastive terms.
@@ -108,16 +109,16 @@ class Batch:
 
     def bpr(self, table: torch.Tensor) -> torch.Tensor:
         """:func:`bpr_of_rows` of users, positives and negatives."""
-        return bpr_of_rows(*(table[rows] for rows in self.triples), self.n)
+        return bpr_of_rows(*(take(table, rows) for rows in self.triples), self.n)
 
     def l2(self, table: torch.Tensor) -> torch.Tensor:
         """:func:`l2_loss` of users, positives and negatives."""
-        return l2_loss(*(table[rows] for rows in self.triples), n=self.n)
+        return l2_loss(*(take(table, rows) for rows in self.triples), n=self.n)
 
     def info_nce(self, anchor, candidates, temperature: float) -> torch.Tensor:
         """:func:`info_nce` over the users plus that over the positives."""
         return sum(
-            side.info_nce(anchor[side.rows], candidates[side.rows], temperature)
+            side.info_nce(take(anchor, side.rows), take(candidates, side.rows), temperature)
             for side in self.sides()
         )
 
@@ -135,7 +136,7 @@ class Batch:
             nodes, count = nodes[here] - span.start, side.count[here]
             if len(nodes):
                 mean = info_nce(
-                    anchor[span][nodes],
+                    take(anchor[span], nodes),
                     candidates[span][among],
                     temperature,
                     share=distributed.share(len(nodes)),

@@ -19,6 +19,7 @@ from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.model.base import LightGCNRecommender, RawFeatures
 from recbole_sigrec.model.losses import cosine_distance
+from recbole_sigrec.rows import take
 
 
 class BM3Keys(Keys):
@@ -71,7 +72,7 @@ class BM3(LightGCNRecommender):
         n = len(u)
         share = self.share(n)
         users, items = self.forward()
-        h_u, h_i = users[u], items[i]
+        h_u, h_i = take(users, u), take(items, i)
         target_u, target_i = self._view(h_u), self._view(h_i)
         online_u, online_i = self.predictor(h_u[share]), self.predictor(h_i[share])
         # Eq. 8-9: each side's prediction against the other's target.
@@ -86,7 +87,7 @@ class BM3(LightGCNRecommender):
                 continue
             share = self.share(n)
             rows = has[share]
-            h_m = self.project[name](self.raw[name][i[rows]])
+            h_m = self.project[name](take(self.raw[name], i[rows]))
             online_m = self.predictor(h_m)
             view_m = self._view(h_m, n, share)
             align = align + cosine_distance(online_m, target_i[rows]).sum() / n  # Eq. 10-11

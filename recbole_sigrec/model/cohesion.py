@@ -48,6 +48,7 @@ from recbole_sigrec.model.batch import Batch
 from recbole_sigrec.model.layers import Purifier
 from recbole_sigrec.model.losses import bpr_loss
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender
+from recbole_sigrec.rows import take
 
 
 class COHESIONKeys(GraphKeys):
@@ -105,7 +106,7 @@ class COHESION(GraphRecommender):
         """Step 5 as its terms, already weighted: (L_BPR, Σ_c γ_c L_BPR^c, L_2)."""
         keys, batch = self.keys, Batch.of(self, interaction)
         final = batch.gather(*self.representations())
-        u, i, j = (final[rows] for rows in batch.rows)
+        u, i, j = (take(final, rows) for rows in batch.rows)
         margins = (u * (i - j)).view(batch.n, -1, keys.embedding_size).sum(dim=2)  # [batch, C]
         channels = F.softplus(-margins)
         balance = channels.detach().mean(dim=0).softmax(dim=0)  # γ, of the whole batch

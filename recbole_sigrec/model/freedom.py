@@ -24,7 +24,6 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 import torch
-import torch.nn.functional as F
 
 from recbole_sigrec.config import setting
 from recbole_sigrec.graph import (
@@ -36,6 +35,7 @@ from recbole_sigrec.graph import (
 from recbole_sigrec.model.base import RawFeatures, projections
 from recbole_sigrec.model.losses import bpr_of_rows
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender
+from recbole_sigrec.rows import take
 
 PUBLISHED_WEIGHTS = {"image": 0.1, "text": 0.9}
 
@@ -101,16 +101,17 @@ class FREEDOM(GraphRecommender):
         i, j = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
         n = len(i)
         share = self.share(n)
-        h_u = F.embedding(interaction[self.USER_ID], users)
-        bpr = bpr_of_rows(h_u[share], *F.embedding(torch.stack([i[share], j[share]]), items), n)
+        h_u = take(users, interaction[self.USER_ID])
+        pairs = take(items, torch.cat([i[share], j[share]])).chunk(2)
+        bpr = bpr_of_rows(h_u[share], *pairs, n)
         modal = bpr.new_zeros(())
         for name in self.modalities if self.keys.modal_weight > 0 else ():
             has = getattr(self, f"has_{name}")
             rows = (has[i] & has[j]).nonzero().squeeze(1)
             n = len(rows)
             rows = rows[self.share(n)]
-            pairs = F.embedding(torch.stack([i[rows], j[rows]]), self.raw[name])
-            modal = modal + bpr_of_rows(h_u[rows], *self.project[name](pairs), max(n, 1))
+            pairs = self.project[name](take(self.raw[name], torch.cat([i[rows], j[rows]])))
+            modal = modal + bpr_of_rows(take(h_u, rows), *pairs.chunk(2), max(n, 1))
         return bpr, self.keys.modal_weight * modal
 
 

@@ -41,6 +41,7 @@ from recbole_sigrec.graph import (
 )
 from recbole_sigrec.model.base import LightGCNRecommender, RawFeatures, projections
 from recbole_sigrec.model.losses import bpr_of_rows, l2_loss
+from recbole_sigrec.rows import take
 
 
 class LATTICEKeys(Keys):
@@ -134,9 +135,7 @@ class LATTICE(LightGCNRecommender):
         n = len(interaction)
         share = self.share(n)
         users, items = self.forward(product)
-        u = F.embedding(interaction[self.USER_ID][share], users)
-        pairs = torch.stack(
-            [interaction[self.ITEM_ID][share], interaction[self.NEG_ITEM_ID][share]]
-        )
-        i, j = F.embedding(pairs, items)
+        u = take(users, interaction[self.USER_ID][share])
+        pairs = [interaction[self.ITEM_ID][share], interaction[self.NEG_ITEM_ID][share]]
+        i, j = take(items, torch.cat(pairs)).chunk(2)
         return bpr_of_rows(u, i, j, n), self.keys.reg_weight * l2_loss(u, i, j, n=n)

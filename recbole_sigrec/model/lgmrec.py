@@ -43,6 +43,7 @@ from recbole_sigrec.graph import SparseGraph, propagate
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.batch import Batch
 from recbole_sigrec.model.views import GraphRecommender, by_view
+from recbole_sigrec.rows import take
 
 
 class LGMRecKeys(Keys):
@@ -133,8 +134,8 @@ class LGMRec(GraphRecommender):
         keys, batch = self.keys, Batch.of(self, interaction)
         behavior, (local, dependency) = self.behavior(), self.modality_parts()
         edges = self.hyperedge_embeddings(behavior, dependency)
-        rows = [h[batch.nodes] for h in dependency]
-        final = self.combine(behavior[batch.nodes], local[batch.nodes], rows, edges)
+        rows = [take(h, batch.nodes) for h in dependency]
+        final = self.combine(take(behavior, batch.nodes), take(local, batch.nodes), rows, edges)
         # The norms are of the whole batch, in every process: each takes an equal part.
         norms = sum(final[part].norm() for part in batch.rows) / batch.n
         reg = keys.reg_weight * norms / distributed.place().world_size

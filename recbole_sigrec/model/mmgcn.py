@@ -35,6 +35,7 @@ from recbole_sigrec.gemm import Linear
 from recbole_sigrec.graph import SparseGraph, normalize
 from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures
 from recbole_sigrec.model.losses import bpr_of_rows, l2_loss
+from recbole_sigrec.rows import take
 
 
 class MMGCNKeys(Keys):
@@ -64,7 +65,7 @@ class Layer(nn.Module):
         """x^(l) [n, width], ids [n, d] → x^(l+1) of some rows (default: all): [len(rows), d]."""
         h = graph(self.aggregate(x))
         if rows is not None:
-            h, x, ids = (F.embedding(rows, table) for table in (h, x, ids))
+            h, x, ids = (take(table, rows) for table in (h, x, ids))
         h, own = F.leaky_relu(h), F.leaky_relu(self.own(x)) + ids
         if self.concat:
             return F.leaky_relu(self.combine(torch.cat([h, own], dim=1)))
@@ -124,7 +125,7 @@ class MMGCN(MultimodalRecommender):
         pairs = [interaction[key][share] + self.n_users for key in (self.ITEM_ID, self.NEG_ITEM_ID)]
         rows = torch.cat([users, *pairs])
         bpr = bpr_of_rows(*self.forward(rows).chunk(3), n)
-        u, i, j = F.embedding(rows, self.ids).chunk(3)
+        u, i, j = take(self.ids, rows).chunk(3)
         l2 = l2_loss(u, u, i, j, n=n) / keys.embedding_size
         # Of the whole tables, in every process: each takes an equal part.
         own = sum(table.square().mean() for table in self.preference.values())

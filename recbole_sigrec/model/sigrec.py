@@ -45,6 +45,7 @@ from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
 from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
 from recbole_sigrec.model.losses import has_bfloat16
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view, with_users
+from recbole_sigrec.rows import take
 
 
 class SIGRecKeys(GraphKeys, ItemScoreKeys):
@@ -188,19 +189,19 @@ class SIGRec(GraphRecommender):
         final = behavior + fused
         bpr = batch.bpr(final)
         reg = keys.reg_weight * batch.l2(
-            final if keys.reg_on == "final" else self.ego()[batch.nodes]
+            final if keys.reg_on == "final" else take(self.ego(), batch.nodes)
         )
 
         cl = anchor = fuse = bpr.new_zeros(())
         low = keys.contrastive_bfloat16 and has_bfloat16(behavior.device)
         for side in batch.sides(self.anchors):
-            b, f = side.of_anchors(behavior[side.rows]), fused[side.rows]
+            b, f = side.of_anchors(take(behavior, side.rows)), take(fused, side.rows)
             if keys.cl_weight > 0:  # steps 7-8
                 noise = keys.perturbation_eps, keys.perturbation
                 views = perturb(side.of_anchors(f), *noise), perturb(f, *noise)
                 cl = cl + side.info_nce(*views, keys.cl_temperature, low)
             if keys.anchor_weight > 0:  # step 9
-                h = semantic[:, side.rows]
+                h = take(semantic, side.rows, dim=1)
                 anchor = anchor + side.info_nce(b, h, keys.anchor_temperature, low)
             if keys.fuse_weight > 0:  # step 10
                 fuse = fuse + side.info_nce(b, f, keys.fuse_temperature, low)

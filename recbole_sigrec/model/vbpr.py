@@ -27,6 +27,7 @@ from recbole_sigrec.config import Keys, setting
 from recbole_sigrec.gemm import Linear
 from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
 from recbole_sigrec.model.losses import bpr_of_rows
+from recbole_sigrec.rows import take
 
 
 class VBPRKeys(Keys):
@@ -60,18 +61,16 @@ class VBPR(MultimodalRecommender):
 
     def users(self, rows: torch.Tensor) -> torch.Tensor:
         """γ_u ‖ θ_u, and with ``biases`` a one: [n, 2d] or [n, 2d + 1]."""
-        users = self.user_embedding(rows)
+        users = take(self.user_embedding.weight, rows)
         return F.pad(users, (0, 1), value=1.0) if self.keys.biases else users
 
     def items(self, rows: torch.Tensor) -> torch.Tensor:
         """γ_i ‖ E f_i, and with ``biases`` β_i + β'ᵀ f_i: [n, 2d] or [n, 2d + 1]."""
-        parts = (
-            self.masked(name, F.embedding(rows, self.raw[name]), rows) for name in self.modalities
-        )
+        parts = (self.masked(name, take(self.raw[name], rows), rows) for name in self.modalities)
         f = torch.cat(list(parts), dim=1)
-        parts = [self.item_embedding(rows), self.project(f)]
+        parts = [take(self.item_embedding.weight, rows), self.project(f)]
         if self.keys.biases:
-            parts.append(F.embedding(rows, self.item_bias) + f @ self.visual_bias)
+            parts.append(take(self.item_bias, rows) + f @ self.visual_bias)
         return torch.cat(parts, dim=1)
 
     def representations(self):

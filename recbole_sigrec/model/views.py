@@ -11,6 +11,7 @@ from recbole_sigrec.graph import SparseGraph, mean_propagation, normalize, seman
 from recbole_sigrec.model.base import LightGCNRecommender
 from recbole_sigrec.model.batch import Batch
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
+from recbole_sigrec.rows import take
 
 
 class GraphKeys(Keys):
@@ -110,7 +111,7 @@ def with_users(
     """
     if batch is None:
         return torch.cat([user_graph(items), items])
-    return torch.cat([user_graph(items, batch.users), items[batch.items]])
+    return torch.cat([user_graph(items, batch.users), take(items, batch.items)])
 
 
 def by_view(rows: torch.Tensor, d: int) -> torch.Tensor:
