@@ -31,7 +31,9 @@ def take(interactions: Interaction, rows: np.ndarray) -> Interaction:
     Shapes: rows, int64 [b].
     """
     rows = torch.from_numpy(rows)
-    return Interaction({name: column.index_select(0, rows) for name, column in interactions.interaction.items()})
+    return Interaction(
+        {name: column.index_select(0, rows) for name, column in interactions.interaction.items()}
+    )
 
 
 def _batch_starts(loader) -> range:

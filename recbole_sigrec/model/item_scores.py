@@ -106,16 +106,24 @@ class ItemScores:
     def _of_users(self, users: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
         """The scores [n, n_items], and the row of each entry, int64 [m]."""
         scores = self.interactions[users] @ self.graph
-        row = np.repeat(np.arange(len(users)), np.diff(scores.indptr))
+        count = np.diff(scores.indptr)
         n_items = scores.shape[1] - 1  # without [PAD]
-        mean = np.bincount(row, scores.data, len(users)) / n_items
-        square = np.bincount(row, scores.data * scores.data, len(users)) / n_items
+        mean = _row_sums(scores, scores.data) / n_items
+        square = _row_sums(scores, scores.data * scores.data) / n_items
         variance = square - mean**2
         spread_out = variance > 1e-6 * square  # else it is what rounding leaves of equal scores
-        scale = np.zeros(len(users))
+        scale = np.zeros(len(users), dtype=np.float32)
         scale[spread_out] = self.weight / np.sqrt(variance[spread_out])
-        scores.data *= scale[row].astype(np.float32)
-        return scores, row
+        scores.data *= np.repeat(scale, count)
+        return scores, np.repeat(np.arange(len(users)), count)
+
+
+def _row_sums(matrix: sp.csr_matrix, data: np.ndarray) -> np.ndarray:
+    """Of numbers in the places of a matrix's entries: float64 [n]."""
+    sums = np.zeros(matrix.shape[0])
+    some = np.diff(matrix.indptr) > 0
+    sums[some] = np.add.reduceat(data, matrix.indptr[:-1][some], dtype=np.float64)
+    return sums
 
 
 def spread(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
