@@ -23,6 +23,7 @@ from recbole_sigrec.graph import (
     interaction_matrix,
     knn_graph,
     mean_propagation,
+    mean_propagation_and_start,
     normalize,
     propagate,
 )
@@ -392,6 +393,21 @@ def test_rows_of_a_propagation_are_those_of_the_whole_to_the_bit(some_rows, few,
     assert torch.equal(got, whole)
     gradients = [torch.autograd.grad((out * y).sum(), x)[0] for out in (got, whole)]
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("n_layers", [0, 1, 3])
+@pytest.mark.parametrize("used", [(0, 1), (0,), (1,)])
+def test_rows_of_the_start_come_with_those_of_a_propagation(some_rows, few, n_layers, used):
+    matrix, _, rows = some_rows
+    graph = SparseGraph(matrix)
+    torch.manual_seed(3)
+    x, y = torch.randn(70, 5, requires_grad=True), torch.randn(2, len(rows), 5)
+    got = mean_propagation_and_start(graph, x, n_layers, rows)
+    expected = mean_propagation(graph, x, n_layers, rows), x[rows]
+    for one, other in zip(got, expected, strict=True):
+        assert torch.equal(one, other)
+    losses = (sum((out[n] * y[n]).sum() for n in used) for out in (got, expected))
+    assert torch.equal(*(torch.autograd.grad(loss, x)[0] for loss in losses))
 
 
 def test_gradient_of_rows_by_finite_differences(some_rows):

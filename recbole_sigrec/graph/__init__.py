@@ -6,6 +6,7 @@ from recbole_sigrec.graph.adjacency import (
     infuse,
     interaction_matrix,
     mean_propagation,
+    mean_propagation_and_start,
     normalize,
     propagate,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "kept_cosines",
     "knn_graph",
     "mean_propagation",
+    "mean_propagation_and_start",
     "normalize",
     "propagate",
     "ridge_graph",

@@ -231,22 +231,29 @@ class _Propagate(torch.autograd.Function):
 class _MeanPropagate(torch.autograd.Function):
     """(I + A + … + A^L) X / (L + 1), L > 0, by Horner's rule, X + A (X + …): nothing is kept.
 
-    Of some rows the last layer alone is theirs, and the gradient comes in by them.
+    Of some rows the last layer alone is theirs, and the gradient comes in by them. Then the second
+    result is these rows of X itself: the two gradients come out as one table.
     """
 
     @staticmethod
     def forward(ctx, dense, graph, n_layers, rows):
         last = graph if rows is None else _Rows(graph, rows)
         ctx.graph, ctx.last, ctx.n_layers, ctx.rows = graph, last, n_layers, rows
+        ctx.set_materialize_grads(False)
         total = dense
         for _ in range(n_layers - 1):
             total = graph.matmul(total).add_(dense)
-        own = dense if rows is None else take(dense, rows)
-        return last.matmul(total).add_(own).mul_(1 / (n_layers + 1))
+        own = None if rows is None else take(dense, rows)
+        mean = last.matmul(total).add_(dense if own is None else own).mul_(1 / (n_layers + 1))
+        return mean, own
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx, gradient, own_gradient):
+        if gradient is None and own_gradient is None:
+            return None, None, None, None
+        if gradient is None:
+            gradient = torch.zeros_like(own_gradient)
         total = gradient
         for graph in (ctx.last, *[ctx.graph] * (ctx.n_layers - 1)):
             total = graph.matmul_transposed(total)
@@ -254,7 +261,10 @@ class _MeanPropagate(torch.autograd.Function):
                 total.add_(gradient)
             else:
                 total.index_add_(0, ctx.rows, gradient)
-        return total.mul_(1 / (ctx.n_layers + 1)), None, None, None
+        total.mul_(1 / (ctx.n_layers + 1))
+        if own_gradient is not None:
+            total.index_add_(0, ctx.rows, own_gradient)
+        return total, None, None, None
 
 
 def propagate(graph: SparseGraph, embeddings: torch.Tensor, n_layers: int) -> torch.Tensor:
@@ -280,4 +290,19 @@ def mean_propagation(
     """
     if n_layers == 0:
         return embeddings if rows is None else take(embeddings, rows)
+    return _MeanPropagate.apply(embeddings, graph, n_layers, rows)[0]
+
+
+def mean_propagation_and_start(
+    graph: SparseGraph, embeddings: torch.Tensor, n_layers: int, rows: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`mean_propagation` of some rows, and these rows of X, for a regulariser of them.
+
+    As ``embeddings[rows]`` beside it would be, with one table of gradients instead of two.
+
+    Shapes: embeddings [n, d], rows int64 [r], distinct and ascending → [r, d], [r, d].
+    """
+    if n_layers == 0:
+        start = take(embeddings, rows)
+        return start, start
     return _MeanPropagate.apply(embeddings, graph, n_layers, rows)

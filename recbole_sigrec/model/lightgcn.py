@@ -7,7 +7,7 @@ from recbole.model.general_recommender.lightgcn import LightGCN as RecBoleLightG
 
 from recbole_sigrec.compat import NormalizedAdjacency
 from recbole_sigrec.gemm import matmul_nt
-from recbole_sigrec.graph import SparseGraph, mean_propagation
+from recbole_sigrec.graph import SparseGraph, mean_propagation, mean_propagation_and_start
 from recbole_sigrec.model.batch import Batch
 from recbole_sigrec.rows import take
 
@@ -29,11 +29,12 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
         self.restore_user_e = self.restore_item_e = None
         batch = Batch.of(self, interaction)
         rows = torch.cat(batch.rows)  # gathered at once, so that their gradients come at once
-        ego = self.get_ego_embeddings()
-        final = mean_propagation(self.norm_adj_matrix, ego, self.n_layers, batch.nodes)
+        final, ego = mean_propagation_and_start(
+            self.norm_adj_matrix, self.get_ego_embeddings(), self.n_layers, batch.nodes
+        )
         u, i, j = take(final, rows).chunk(3)
         loss = self.mf_loss((u * i).sum(dim=1), (u * j).sum(dim=1))
-        own = take(take(ego, batch.nodes), rows).chunk(3)
+        own = take(ego, rows).chunk(3)
         return loss + self.reg_weight * self.reg_loss(*own, require_pow=self.require_pow)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
