@@ -68,11 +68,12 @@ def peak_memory(info):
 def heading(options, found):
     cpu = found["machine_info"]["cpu"]
     versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", "scipy"))
+    only = f' --only="{options.only}"' if options.only else ""
     return [
         "# Benchmarks",
         "",
         f"Written by `python benchmarks/run.py --datasets={options.datasets} "
-        f"--threads={options.threads} --rounds={options.rounds}` on "
+        f"--threads={options.threads} --rounds={options.rounds}{only}` on "
         f"{datetime.date.today().isoformat()}.",
         "",
         f"{cpu.get('brand_raw', platform.processor())}, {os.cpu_count()} cores, "

@@ -410,6 +410,20 @@ def test_rows_of_the_start_come_with_those_of_a_propagation(some_rows, few, n_la
     assert torch.equal(*(torch.autograd.grad(loss, x)[0] for loss in losses))
 
 
+def test_half_precision_is_widened_in_both_results(some_rows):
+    matrix, _, rows = some_rows
+    x = torch.randn(70, 5, dtype=torch.bfloat16, requires_grad=True)
+    mean, start = mean_propagation_and_start(SparseGraph(matrix), x, 2, rows)
+    assert (mean.dtype, start.dtype) == (torch.float32, torch.bfloat16)
+    gradient = torch.autograd.grad(mean.sum() + start.float().sum(), x)[0]
+    wide = x.detach().float().requires_grad_()
+    expected = sum(
+        out.sum() for out in mean_propagation_and_start(SparseGraph(matrix), wide, 2, rows)
+    )
+    expected = torch.autograd.grad(expected, wide)[0]
+    torch.testing.assert_close(gradient.float(), expected, atol=1e-6, rtol=2**-7)
+
+
 def test_gradient_of_rows_by_finite_differences(some_rows):
     matrix, _, rows = some_rows
     graph, rows = SparseGraph(matrix), rows[:7]

@@ -12,6 +12,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
 from recbole_sigrec import distributed
+from recbole_sigrec.rows import take
 from recbole_sigrec.user_items import ItemTensors, UserItems
 
 
@@ -25,15 +26,14 @@ def loader_class(config, phase: str, sampler) -> type:
     return base if phase == "train" else _in_shares(base)
 
 
-def take(interactions: Interaction, rows: np.ndarray) -> Interaction:
+def rows_of(interactions: Interaction, rows: np.ndarray) -> Interaction:
     """Some rows of a table; RecBole's own indexing goes through a Python list of them.
 
     Shapes: rows, int64 [b].
     """
     rows = torch.from_numpy(rows)
-    return Interaction(
-        {name: column.index_select(0, rows) for name, column in interactions.interaction.items()}
-    )
+    columns = interactions.interaction.items()
+    return Interaction({name: take(column, rows) for name, column in columns})
 
 
 def _batch_starts(loader) -> range:
@@ -62,7 +62,7 @@ class TrainLoader(TrainDataLoader):
 
     def collate_fn(self, index):
         """The pairs at these places, with negatives."""
-        pairs = self._dataset.join(take(self._dataset.inter_feat, np.asarray(index)))
+        pairs = self._dataset.join(rows_of(self._dataset.inter_feat, np.asarray(index)))
         return self._neg_sampling(self.transform(self._dataset, pairs))
 
     def _order(self) -> np.ndarray:
@@ -122,7 +122,11 @@ class FullSortLoader(FullSortEvalDataLoader):
         """RecBole's tuple: users, (row, item) of their history, rows and items of positives."""
         index = np.asarray(index)
         users = self.uid_list.numpy()[index]
-        return (take(self.user_df, index), self._history.rows(users), *self._positive.rows(users))
+        return (
+            rows_of(self.user_df, index),
+            self._history.rows(users),
+            *self._positive.rows(users),
+        )
 
 
 class _Shares:

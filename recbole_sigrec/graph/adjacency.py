@@ -263,7 +263,7 @@ class _MeanPropagate(torch.autograd.Function):
                 total.index_add_(0, ctx.rows, gradient)
         total.mul_(1 / (ctx.n_layers + 1))
         if own_gradient is not None:
-            total.index_add_(0, ctx.rows, own_gradient)
+            total.index_add_(0, ctx.rows, own_gradient.to(total.dtype))
         return total, None, None, None
 
 

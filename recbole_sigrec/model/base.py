@@ -117,36 +117,33 @@ class MultimodalRecommender(GeneralRecommender):
         self._cached = None
         return super().load_state_dict(*args, **kwargs)
 
-    def _final(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Users, items and, for :class:`ItemScores`, the spread of each user's scores."""
+    def _final(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.training or torch.is_grad_enabled():
-            return self._make_final()
+            return self.representations()
         if self._cached is None:
-            self._cached = self._make_final()
+            self._cached = self.representations()
         return self._cached
-
-    def _make_final(self):
-        users, items = self.representations()
-        return users, items, None if self.item_scores is None else spread(users, items)
 
     def predict(self, interaction):
         """Scores of user-item pairs: [batch]."""
-        users, items, deviation = self._final()
+        users, items = self._final()
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
-        scores = (users[user] * items[item]).sum(dim=1)
-        if deviation is None:
+        queries = users[user]
+        scores = (queries * items[item]).sum(dim=1)
+        if self.item_scores is None:
             return scores
-        return scores + deviation[user] * self.item_scores.of_pairs(user, item)
+        return scores + spread(queries, items) * self.item_scores.of_pairs(user, item)
 
     def full_sort_predict(self, interaction):
         """Scores of all items for each user: [batch · n_items], as RecBole expects it."""
-        users, items, deviation = self._final()
+        users, items = self._final()
         user = interaction[self.USER_ID]
-        scores = matmul_nt(users[user], items).view(-1)
-        if deviation is None:
+        queries = users[user]
+        scores = matmul_nt(queries, items).view(-1)
+        if self.item_scores is None:
             return scores
         row, item, more = self.item_scores.of_users(user)
-        return scores.index_add_(0, row * len(items) + item, deviation[user][row] * more)
+        return scores.index_add_(0, row * len(items) + item, spread(queries, items)[row] * more)
 
 
 class LightGCNRecommender(MultimodalRecommender):

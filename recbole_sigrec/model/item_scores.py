@@ -92,7 +92,7 @@ class ItemScores:
         distinct, place = np.unique(users.cpu().numpy(), return_inverse=True)
         items = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
         scores = self._of_users(distinct)[0][place, items]
-        return torch.from_numpy(np.asarray(scores).ravel()).to(users.device)
+        return torch.from_numpy(np.asarray(scores, dtype=np.float32).ravel()).to(users.device)
 
     def of_users(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of all items for each user, where they are not zero.
@@ -119,7 +119,7 @@ class ItemScores:
 
 
 def _row_sums(matrix: sp.csr_matrix, data: np.ndarray) -> np.ndarray:
-    """Of numbers in the places of a matrix's entries: float64 [n]."""
+    """Sums over the rows of a matrix with ``data`` in place of its entries: float64 [n]."""
     sums = np.zeros(matrix.shape[0])
     some = np.diff(matrix.indptr) > 0
     sums[some] = np.add.reduceat(data, matrix.indptr[:-1][some], dtype=np.float64)

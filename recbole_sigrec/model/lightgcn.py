@@ -17,7 +17,7 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
 
     Parameters, loss, keys and random numbers are RecBole's; the products with the adjacency matrix,
     of which a batch needs its own nodes' rows, and with the items are done by
-    :func:`~recbole_sigrec.graph.mean_propagation` and :func:`~recbole_sigrec.gemm.matmul_nt`.
+    :mod:`~recbole_sigrec.graph.adjacency` and :func:`~recbole_sigrec.gemm.matmul_nt`.
     """
 
     def get_norm_adj_mat(self) -> SparseGraph:
