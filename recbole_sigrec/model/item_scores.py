@@ -92,7 +92,7 @@ class ItemScores:
         distinct, place = np.unique(users.cpu().numpy(), return_inverse=True)
         items = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
         scores = self._of_users(distinct)[0][place, items]
-        return torch.from_numpy(np.asarray(scores, dtype=np.float32).ravel()).to(users.device)
+        return torch.from_numpy(np.asarray(scores).ravel()).to(users.device)
 
     def of_users(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of all items for each user, where they are not zero.
