@@ -90,7 +90,7 @@ class BM3(LightGCNRecommender):
             h_m = self.project[name](take(self.raw[name], i[rows]))
             online_m = self.predictor(h_m)
             view_m = self._view(h_m, n, share)
-            align = align + cosine_distance(online_m, target_i[rows]).sum() / n  # Eq. 10-11
+            align = align + cosine_distance(online_m, take(target_i, rows)).sum() / n  # Eq. 10-11
             mask = mask + cosine_distance(online_m, view_m).sum() / n  # Eq. 12
         # Of the whole tables, in every process: each takes an equal part.
         reg = keys.reg_weight * self.reg_loss(users, items) / distributed.place().world_size

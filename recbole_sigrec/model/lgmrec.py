@@ -137,7 +137,7 @@ class LGMRec(GraphRecommender):
         rows = [take(h, batch.nodes) for h in dependency]
         final = self.combine(take(behavior, batch.nodes), take(local, batch.nodes), rows, edges)
         # The norms are of the whole batch, in every process: each takes an equal part.
-        norms = sum(final[part].norm() for part in batch.rows) / batch.n
+        norms = sum(take(final, part).norm() for part in batch.rows) / batch.n
         reg = keys.reg_weight * norms / distributed.place().world_size
         hcl = reg.new_zeros(())
         pairs = itertools.combinations(range(len(edges)), 2) if keys.cl_weight > 0 else ()
