@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
+
 HERE = Path(__file__).resolve().parent
 MACHINE = "machine"
 TITLES = {MACHINE: "The machine", "scale": "Large synthetic data"}
@@ -66,7 +68,7 @@ def peak_memory(info):
 
 
 def heading(options, found):
-    cpu = found["machine_info"]["cpu"]
+    cpu, simd = found["machine_info"]["cpu"], torch.backends.cpu.get_cpu_capability()
     versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", "scipy"))
     only = f' --only="{options.only}"' if options.only else ""
     return [
@@ -76,7 +78,7 @@ def heading(options, found):
         f"--threads={options.threads} --rounds={options.rounds}{only}` on "
         f"{datetime.date.today().isoformat()}.",
         "",
-        f"{cpu.get('brand_raw', platform.processor())}, {os.cpu_count()} cores, "
+        f"{cpu.get('brand_raw', platform.processor())} ({simd}), {os.cpu_count()} cores, "
         f"{options.threads} thread(s); Python {platform.python_version()}, {versions}, RecBole "
         f"{_version('recbole')}.",
         "",

@@ -329,7 +329,11 @@ class TestEveryLearnedModel:
             for value in state.values():
                 value.mul_(1.5)
             prepared.model.load_state_dict(state)
-            assert not torch.equal(all_scores(prepared.model, n_users), best)
+            larger = all_scores(prepared.model, n_users)
+            assert not torch.equal(larger, best)
+            whole = torch.nn.ModuleDict({"part": prepared.model})
+            whole.load_state_dict({f"part.{key}": 2 * value for key, value in state.items()})
+            assert not torch.equal(all_scores(prepared.model, n_users), larger)
 
 
 @pytest.mark.parametrize("name", OURS)

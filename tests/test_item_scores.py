@@ -151,6 +151,14 @@ def test_users_without_scores_have_none():
     assert [len(part) for part in empty] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_no_pairs_have_no_scores(build, name):
+    model, none = build(name).model.eval(), torch.zeros(0, dtype=torch.int64)
+    got = model.predict(Interaction({"user_id": none, "item_id": none}))
+    assert got.shape == (0,) and got.dtype == torch.float32
+    assert model.full_sort_predict(Interaction({"user_id": none})).shape == (0,)
+
+
 @pytest.mark.parametrize("k", [1, 3, 20, 50])
 def test_largest_into_each(monkeypatch, k):
     monkeypatch.setattr("recbole_sigrec.graph.ridge._BLOCK", 7)

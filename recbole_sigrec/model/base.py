@@ -69,6 +69,7 @@ class MultimodalRecommender(GeneralRecommender):
         )
         self.item_scores: ItemScores | None = None
         self._cached = None
+        self.register_load_state_dict_post_hook(_drop_cached)  # also as part of another module
 
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The final users [n_users, d] and items [n_items, d]; score = their product."""
@@ -113,10 +114,6 @@ class MultimodalRecommender(GeneralRecommender):
             self._cached = None
         return super().train(mode)
 
-    def load_state_dict(self, *args, **kwargs):
-        self._cached = None
-        return super().load_state_dict(*args, **kwargs)
-
     def _final(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.training or torch.is_grad_enabled():
             return self.representations()
@@ -144,6 +141,11 @@ class MultimodalRecommender(GeneralRecommender):
             return scores
         row, item, more = self.item_scores.of_users(user)
         return scores.index_add_(0, row * len(items) + item, spread(queries, items)[row] * more)
+
+
+def _drop_cached(model: MultimodalRecommender, _incompatible_keys) -> None:
+    """Called by torch when parameters have been loaded."""
+    model._cached = None
 
 
 class LightGCNRecommender(MultimodalRecommender):

@@ -89,6 +89,8 @@ class ItemScores:
 
     def of_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Of user-item pairs: int64 [n], int64 [n] → float32 [n]."""
+        if not len(users):
+            return torch.zeros(0, device=users.device)  # SciPy has a matrix for no pairs
         distinct, place = np.unique(users.cpu().numpy(), return_inverse=True)
         items = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
         scores = self._of_users(distinct)[0][place, items]
