@@ -31,6 +31,7 @@ from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.data.loaders import loader_class
 from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.registry import resolve_model
 from recbole_sigrec.sampler import Sampler
 from recbole_sigrec.trainer import check_shared, trainer_class
 
@@ -286,21 +287,27 @@ def build_model(config, train_data):
     return config.model_class(config, train_data.dataset).to(config["device"])
 
 
-def load_data_and_model(model_file: str, **overrides):
+def load_data_and_model(model_file: str, model: type | None = None, **overrides):
     """Load a saved model with its data, as RecBole's function of that name does.
 
     Args:
         model_file: a ``.pth`` checkpoint of this plugin.
+        model: the model's class, where it is the user's own.
         overrides: config values that differ now, e.g. ``data_path``.
 
     Returns:
         (config, model, dataset, train_data, valid_data, test_data).
 
     Raises:
+        ConfigError: the checkpoint is of a model class that is not given, or of another one.
         DataError: the file is not a checkpoint, or its data is gone.
     """
     quiet()
     state = checkpoint.load(model_file)
+    if model is None:
+        model = _model_of(state["model"], model_file)
+    elif model.__name__ != state["model"]:
+        raise ConfigError(f"{model_file} is of model [{state['model']}], not [{model.__name__}]")
     values = json.loads(state["config"])
     for key in ("device", "MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "model", "dataset"):
         values.pop(key, None)
@@ -311,14 +318,25 @@ def load_data_and_model(model_file: str, **overrides):
     if values["train_neg_sample_args"]["distribution"] == "none":
         values["train_neg_sample_args"] = None  # the form in which RecBole takes it
     values.update(overrides)
-    config = Config(state["model"], state["dataset"], config_dict=values, parse_strings=False)
+    config = Config(model, state["dataset"], config_dict=values, parse_strings=False)
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
     loaders = data_preparation(config, dataset)
-    model = build_model(config, loaders[0])
-    model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(state["other_parameter"])
-    return config, model, dataset, *loaders
+    net = build_model(config, loaders[0])
+    net.load_state_dict(state["state_dict"])
+    net.load_other_parameter(state["other_parameter"])
+    return config, net, dataset, *loaders
+
+
+def _model_of(name: str, model_file: str) -> type:
+    """The class of the model that a checkpoint names."""
+    try:
+        return resolve_model(name)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{model_file}: {error} If [{name}] is a class of your own, give it: "
+            f"load_data_and_model(…, model={name})"
+        ) from None
 
 
 def check_outputs(config) -> None:
