@@ -92,6 +92,9 @@ class PluginKeys(Keys):
     strict_ids: bool = setting(
         "whether ids that a feature file has beyond the data set, or lacks, are an error"
     )
+    split_seed: int | None = setting(
+        "the random seed of a split that is drawn; none given: seed", ge=0, lt=2**32
+    )
     split_field: str = setting("the column of an untyped .inter file that holds 0, 1, 2")
     noisy_features: float = setting(
         "share of each modality's feature rows that are replaced by noise", ge=0, le=1
@@ -183,8 +186,15 @@ YamlLoader.add_implicit_resolver(
 )
 
 
-def parse_value(text: str) -> Any:
-    """A string value as a YAML scalar or flow collection; ``None`` is null. Never evaluated."""
+PATH_KEYS = frozenset({"data_path", "checkpoint_dir", "graph_cache_dir", "result_file", "resume"})
+"""Keys whose string is a path as it stands, whatever YAML would make of it."""
+
+
+def parse_value(text: str, key: str = "") -> Any:
+    """A key's string value as a YAML scalar or flow collection, or a path as it stands; ``None``
+    is null. Never evaluated."""
+    if key in PATH_KEYS:
+        return None if text.strip() in ("", "~", "null", "None") else text
     if text.strip() == "None":
         return None
     try:
@@ -204,7 +214,7 @@ def parse_command_line(arguments: Sequence[str]) -> dict[str, Any]:
         match = re.fullmatch(r"--([^=\s]+)=(.*)", argument, flags=re.DOTALL)
         if not match:
             raise ConfigError(f"command line argument [{argument}]: write it as --key=value")
-        key, value = match[1], parse_value(match[2])
+        key, value = match[1], parse_value(match[2], match[1])
         if key in result and result[key] != value:
             raise ConfigError(f"command line key [{key}] is given twice, with different values")
         result[key] = value
@@ -286,7 +296,7 @@ class Config(RecBoleConfig):
     def _convert_config_dict(self, config_dict):
         if not self._parse_strings:
             return dict(config_dict)
-        return {k: parse_value(v) if isinstance(v, str) else v for k, v in config_dict.items()}
+        return {k: parse_value(v, k) if isinstance(v, str) else v for k, v in config_dict.items()}
 
     def _load_config_files(self, file_list):
         merged = {}

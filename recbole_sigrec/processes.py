@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from threading import Thread
@@ -33,14 +33,31 @@ def alone_in(folder: Path):
         lock.release()
 
 
-def worker_pool(jobs: int, start: Callable | None = None, *arguments) -> ProcessPoolExecutor:
-    """New processes (neither CUDA nor OpenMP survives a fork), which end if this one is killed.
+@contextlib.contextmanager
+def worker_pool(
+    jobs: int, start: Callable | None = None, *arguments
+) -> Iterator[ProcessPoolExecutor]:
+    """New processes (neither CUDA nor OpenMP survives a fork) for the time of a ``with`` block.
+
+    They end if this process is killed, and at once if the block is left by an exception, such as
+    that of Ctrl-C: the pool by itself would begin what is queued, and wait for it.
 
     Args:
         start: what each calls first, with ``arguments``.
     """
+    others = multiprocessing.active_children()
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, context, _start, (start, arguments))
+    pool = ProcessPoolExecutor(jobs, context, _start, (start, arguments))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _start(start: Callable | None, arguments: tuple) -> None:

@@ -140,7 +140,7 @@ def paused_collection():
 
 def _train_and_test(config, saved: bool, started: float) -> dict[str, Any]:
     """The result of :func:`run` for a config; ``started`` is when its set-up began."""
-    init_seed(config["seed"], config["reproducibility"])
+    seed_split(config)
     if distributed.is_first():
         init_logger(config)
     logger = logging.getLogger()
@@ -206,6 +206,19 @@ def fit_and_test(trainer, loaders, saved: bool, started: float) -> dict[str, Any
     }
 
 
+def split_seed(config) -> int:
+    """The seed of a config's split, where it is drawn."""
+    return config["seed"] if config["split_seed"] is None else config["split_seed"]
+
+
+def seed_split(config) -> None:
+    """Seed what draws a random split: before :func:`create_dataset` and :func:`data_preparation`.
+
+    :func:`build_model` seeds what follows.
+    """
+    init_seed(split_seed(config), config["reproducibility"])
+
+
 def create_dataset(config) -> MultimodalDataset:
     """The data set of a config; RecBole's pickled data sets are neither read nor written.
 
@@ -227,12 +240,7 @@ def data_preparation(config, dataset, parts=None):
     Raises:
         ConfigError: there are fewer items than the largest cutoff of ``topk``.
     """
-    n_items = dataset.item_num - 1
-    if max(config["topk"]) > n_items:
-        raise ConfigError(
-            f"config key [topk] = [{config['topk']}]: the data set has {n_items} items; give "
-            f"cutoffs up to that, and valid_metric one of them"
-        )
+    check_cutoffs(config, dataset)
     parts = dataset.build() if parts is None else parts
     if config["eval_batch_size"] is None:
         full = set(config["eval_args"]["mode"].values()) == {"full"}
@@ -246,6 +254,20 @@ def data_preparation(config, dataset, parts=None):
         loader = loader_class(config, phase, sampler)
         loaders.append(loader(config, part, sampler, shuffle=shuffle))
     return tuple(loaders)
+
+
+def check_cutoffs(config, dataset) -> None:
+    """See that a data set has as many items as the largest cutoff of ``topk``.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    n_items = dataset.item_num - 1
+    if max(config["topk"]) > n_items:
+        raise ConfigError(
+            f"config key [topk] = [{config['topk']}]: the data set has {n_items} items; give "
+            f"cutoffs up to that, and valid_metric one of them"
+        )
 
 
 def evaluation_batch(n_items: int, memory_mb: int) -> int:
@@ -319,7 +341,7 @@ def load_data_and_model(model_file: str, model: type | None = None, **overrides)
         values["train_neg_sample_args"] = None  # the form in which RecBole takes it
     values.update(overrides)
     config = Config(model, state["dataset"], config_dict=values, parse_strings=False)
-    init_seed(config["seed"], config["reproducibility"])
+    seed_split(config)
     dataset = create_dataset(config)
     loaders = data_preparation(config, dataset)
     net = build_model(config, loaders[0])

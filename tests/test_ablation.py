@@ -100,6 +100,12 @@ def test_what_the_config_gives_already_is_left_out(scored):
         }
 
 
+def test_a_modality_without_weight_is_not_alone(setting):
+    values = {**setting.values, "modality_weights": {"image": 0.0, "text": 1.0}}
+    labels = {arm.label for arm in variants(Setting("toy", (), values))}
+    assert "text alone" in labels and "image alone" not in labels
+
+
 def test_an_arm_of_some_modalities_has_them_alone(setting):
     split = Split.load(setting.config(Arm("SIGRec", "SIGRec")))
     for part, whole in zip(split.parts_with(["text"]), split.parts):
@@ -149,6 +155,20 @@ def test_curves_go_through_the_model_as_it_is(setting, calls):
     assert "collab_weight = 0.3" in table
 
 
+@pytest.mark.parametrize(
+    ("given", "gone"),
+    [
+        ({"cl_weight": 0.0}, {"ε, strength of the noise"}),
+        ({"perturbation": "none"}, {"ε, strength of the noise"}),
+        ({"semantic_graphs": False}, {"α, collaborative share", "k, semantic neighbours"}),
+        ({"n_semantic_layers": 0}, {"α, collaborative share", "k, semantic neighbours"}),
+    ],
+)
+def test_what_is_off_has_no_curve(given, gone, setting, calls):
+    ablate("sensitivity", "toy", (1, 2), "out", values={**setting.values, **given})
+    assert {row["curve"] for row in rows("out/curves.csv")} == set(GRIDS) - gone
+
+
 # ---- robustness ----------------------------------------------------------------------------------
 
 
@@ -191,6 +211,10 @@ def test_corrupted_content_changes_the_result(setting, tmp_path):
         results[name] = compare(arms, "toy", [1], out, values={**setting.values, **values})
     tested = [str(result["runs"][0]["test_result"]) for result in results.values()]
     assert len(set(tested)) == len(tested)
+    told = "Corrupted content: share of the semantic edges rewired: 1."
+    pages = {name: (tmp_path / name / "report.html").read_text("utf-8") for name in results}
+    assert [name for name, page in pages.items() if told in page] == ["edges"]
+    assert "Corrupted content" not in pages["clean"]
 
 
 # ---- the command ---------------------------------------------------------------------------------

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import signal
 import subprocess
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_data import SMALL, features, snapshot, write_atomic, write_mmrec
+from helpers_data import N_ITEMS, SMALL, features, snapshot, write_atomic, write_mmrec
 from hypothesis import given
 from hypothesis import strategies as st
 from recbole.model.general_recommender import BPR
@@ -23,8 +25,9 @@ from scipy import stats
 pytest.importorskip("plotly", reason="compare needs the extra [report]")
 pytest.importorskip("statsmodels", reason="compare needs the extra [report]")
 
-from recbole_sigrec import compare, processes, run
+from recbole_sigrec import compare, load_data_and_model, processes, run
 from recbole_sigrec.cli import run_command
+from recbole_sigrec.data import encoders
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
 from recbole_sigrec.evaluator import comparison, report
 from recbole_sigrec.evaluator.arms import Arm, Setting
@@ -33,6 +36,7 @@ from recbole_sigrec.evaluator.per_user import HeldOut
 from recbole_sigrec.evaluator.runs import Run
 from recbole_sigrec.evaluator.significance import against_first
 from recbole_sigrec.evaluator.split import Split
+from recbole_sigrec.trainer import trainer_class
 
 VALUES = {
     **{"epochs": 4, "embedding_size": 8, "knn_k": 3, "collab_knn_k": 3, "topk": [5, 20]},
@@ -98,6 +102,40 @@ def test_the_split_is_the_comparisons_whatever_the_runs_seed(tmp_path):
         np.testing.assert_array_equal(test_users, users)
         pairs = {(u, i) for u, row in zip(test_users.tolist(), top[:, :5].tolist()) for i in row}
         assert not pairs & train  # what training has is not ranked
+    # … and the split of what a run leaves: its checkpoint, and a run with its two seeds.
+    for one in runs_of([Arm("BPR", "BPR")], (1, 2), tmp_path / "out"):
+        result = one.read()
+        config, model, dataset, *loaders = load_data_and_model(result["checkpoint"])
+        parts = tuple(loader.dataset for loader in loaders)
+        assert Split(dataset, parts, 11).fingerprint == split.fingerprint
+        trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, model)
+        assert trainer.evaluate(loaders[2], load_best_model=False) == result["test_result"]
+        own = {**values, "seed": result["seed"], "split_seed": 11}
+        assert run("BPR", "atomic", config_dict=own)["test_result"] == result["test_result"]
+
+
+def test_encoded_and_imputed_features_are_known_by_what_they_are_made_of(tmp_path, monkeypatch):
+    """The last bits of what is computed depend on the machine and on its threads."""
+    titles = [f"{['red', 'green'][n % 2]} thing {n}" for n in range(N_ITEMS)]
+    folder = write_atomic(tmp_path / "data", items={"title:token_seq": titles})
+    columns = {"words": {"columns": ["title"], "encoder": "tfidf", "dimension": 2}}
+    values = {**VALUES, "data_path": str(folder.parent), "item_modalities": columns}
+
+    def fingerprint(**changed):
+        return Split.load(
+            Setting("atomic", (), {**values, **changed}).config(Arm("BPR", "BPR"))
+        ).fingerprint
+
+    before = fingerprint()
+    tfidf = encoders.tfidf
+    with monkeypatch.context() as patch:
+        patch.setattr(encoders, "tfidf", lambda *given: tfidf(*given) * (1 + 1e-6))
+        assert fingerprint() == before
+    longer = {"words": {**columns["words"], "dimension": 3}}
+    assert fingerprint(item_modalities=longer) != before
+    item = folder / "atomic.item"
+    item.write_text(item.read_text("utf-8").replace("red", "blue", 1), "utf-8")
+    assert fingerprint() != before
 
 
 def test_a_second_call_repeats_nothing(finished, monkeypatch):
@@ -194,6 +232,60 @@ def test_a_failed_run_does_not_stop_the_others(toy, tmp_path, capsys):
     assert "[3/4] ItemKNN, seed 2" in capsys.readouterr().err
 
 
+class Killed(BPR):
+    """A model whose process is killed, as by a system without memory."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Slow(BPR):
+    """A model that says that it has begun, and takes its time."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        Path(f"begun-{config['seed']}").touch()
+        time.sleep(60)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Workers by a fork, which needs no imports."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda method: fork)
+    return fork
+
+
+def test_a_killed_worker_does_not_fail_the_others(toy, tmp_path, forked, capsys):
+    arms = [Arm("bad", Killed), Arm("BPR", "BPR"), Arm("ItemKNN", "ItemKNN")]
+    with pytest.raises(SIGRecError, match=r"1 of 3 runs failed.*bad, seed 1: its process was kill"):
+        compare(arms, "toy", [1], tmp_path / "out", values=toy, jobs=2)
+    assert {f.name for f in (tmp_path / "out/runs").glob("*.json")} == {
+        "BPR-1.json",
+        "ItemKNN-1.json",
+    }
+
+
+def test_ctrl_c_begins_no_other_run(toy, tmp_path, forked):
+    begun = [Path(f"begun-{seed}") for seed in range(1, 7)]
+
+    def interrupted():
+        compare([Arm("slow", Slow)], "toy", range(1, 7), tmp_path / "out", values=toy, jobs=2)
+
+    child = forked.Process(target=interrupted)
+    child.start()
+    try:
+        while not (begun[0].exists() and begun[1].exists()):
+            time.sleep(0.01)
+        os.kill(child.pid, signal.SIGINT)
+        child.join(20)
+        assert child.exitcode == 1
+    finally:
+        child.kill()
+    assert not any(file.exists() for file in begun[2:])
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 
@@ -236,6 +328,47 @@ def test_another_comparison_in_the_folder_is_refused(finished, planted, tmp_path
         (copy / file.name).write_bytes(file.read_bytes())
     np.save(copy / "text_feat.npy", features(planted.n_items, 8))
     refused(DataError, "other data", data_path=str(copy.parent))
+
+
+def test_what_has_not_begun_may_be_corrected(toy, tmp_path):
+    out, bpr = tmp_path / "out", Arm("BPR", "BPR")
+    zero = Arm("SIGRec", "SIGRec", values={"modality_weights": {"image": 0.0, "text": 0.0}})
+    with pytest.raises(SIGRecError, match=r"modality_weights"):
+        compare([zero], "toy", [1], out, values={**toy, "seed": 3})
+    compare([Arm("SIGRec", "SIGRec"), bpr], "toy", [1], out, values=toy)
+    record = json.loads((out / "comparison.json").read_text("utf-8"))
+    assert record["protocol"]["seed"] == toy["seed"]
+    assert record["arms"]["SIGRec"]["modality_weights"] is None
+    with pytest.raises(ConfigError, match=r"\[SIGRec\] with another config"):
+        compare([zero, bpr], "toy", [1], out, values=toy)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "changed", "says"),
+    [([1, -1], {}, r"\[seed\] = \[-1\]"), ([1], {"topk": [5, 20, 500]}, r"has \d+ items")],
+)
+def test_what_no_run_can_do_is_refused_first(seeds, changed, says, toy, tmp_path):
+    with pytest.raises(ConfigError, match=says):
+        compare([Arm("BPR", "BPR")], "toy", seeds, tmp_path / "out", values={**toy, **changed})
+    assert not (tmp_path / "out/comparison.json").exists()
+
+
+def test_a_deleted_file_is_named(toy, tmp_path):
+    arms, out = [Arm("BPR", "BPR")], tmp_path / "out"
+    results = compare(arms, "toy", [1], out, values=toy)
+    (out / "runs/BPR-1.npz").unlink()
+    with pytest.raises(DataError, match=r"BPR-1\.npz is gone.*Delete .*BPR-1\.json"):
+        compare(arms, "toy", [1], out, values=toy)
+    (out / "runs/BPR-1.json").unlink()
+    again = compare(arms, "toy", [1], out, values=toy)
+    assert again["runs"][0]["test_result"] == results["runs"][0]["test_result"]
+
+
+def test_a_folder_may_have_any_name(toy, tmp_path):
+    """Names that YAML would read as something else."""
+    for name in ("res #1", "a: b", "0755", "[x]"):
+        compare([Arm("BPR", "BPR")], "toy", [1], tmp_path / name, values=toy)
+        assert list((tmp_path / name / "runs/BPR-1").glob("*.pth"))
 
 
 def test_the_folder_of_something_else_is_refused(toy, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import shlex
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from filelock import FileLock
+from recbole.model.general_recommender import BPR
 
 from recbole_sigrec import Config, processes, run
 from recbole_sigrec.cli import main, run_command
@@ -160,6 +162,44 @@ def test_a_search_that_is_cut_off_goes_on(tuned, stub):
     assert len(result["trials"]) == 8
     assert tuned(trials=7) == result  # nothing is left to do
     assert tried(tuned(trials=8))[:7] == tried(whole)  # more may be asked for later
+
+
+def test_a_configuration_that_kills_the_search_is_given_up(tuned, stub):
+    """Three times, before its first validation; later it is something else that cuts it off."""
+
+    def killed(trial):
+        if space.decode(trial.params)["learning_rate"] == 0.001:
+            raise KeyboardInterrupt
+        return height(trial.params)
+
+    stub(killed)
+    for _ in range(study.ATTEMPTS):
+        with pytest.raises(KeyboardInterrupt):
+            tuned(trials=2, weight_decay=0.0)
+    result = tuned(trials=2, weight_decay=0.0)  # the given-up one is one of the two
+    assert [t["state"] for t in result["trials"]] == ["cut off"] * study.ATTEMPTS + ["complete"]
+    assert [t["seconds"] for t in result["trials"][:-1]] == [None] * study.ATTEMPTS
+
+    def stopped(trial):
+        trial.report(0.5, 0)
+        return killed(trial)
+
+    stub(stopped)
+    for _ in range(study.ATTEMPTS + 2):
+        with pytest.raises(KeyboardInterrupt):
+            tuned(trials=2, weight_decay=0.0, out="stopped")
+    stub(lambda trial: height(trial.params))
+    assert (0.001,) in tried(tuned(trials=2, weight_decay=0.0, out="stopped"))
+
+
+def test_its_command_runs_whatever_the_folder_is_called(tuned, stub, capsys):
+    stub(lambda trial: height(trial.params))
+    result = tuned(out="my 'own' dir #1", trials=1)
+    assert main(shlex.split(result["command"])[1:]) == 0
+    with pytest.raises(ConfigError, match=r"out = \[a\?b\]"):
+        tuned(out="a?b")
+    own = tuned(model=BPR, out="class", trials=1)["command"]
+    assert own.startswith("run(BPR, 'planted', config_file_list=['class/best.yaml'], config_dict=")
 
 
 @pytest.mark.parametrize("call", ["enqueue_trial", "tell"])

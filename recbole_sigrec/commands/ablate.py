@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_sigrec.commands.arguments import Once, Parser, need_recbole
+from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_recbole
 
 USAGE = """\
 recbole-sigrec ablate [--what variants|sensitivity|robustness] [--dataset NAME] [--seeds N]
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         seeds=range(1, known.seeds + 1),
         out=known.out,
         models=[name for name in (known.models or "").split(",") if name],
-        config_files=(known.config_files or "").split(),
+        config_files=config_files(known.config_files),
         values=parse_command_line(rest),
         jobs=known.jobs,
     )

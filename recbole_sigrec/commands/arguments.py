@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,18 @@ class Once(argparse.Action):
         if getattr(namespace, self.dest) not in (None, values):
             raise argparse.ArgumentError(self, "given twice, with different values")
         setattr(namespace, self.dest, values)
+
+
+def config_files(text: str | None) -> list[str]:
+    """The files of ``--config_files "a.yaml b.yaml"``; a name with a space is quoted in it.
+
+    Raises:
+        SIGRecError: a quotation mark is not closed.
+    """
+    try:
+        return shlex.split(text or "")
+    except ValueError as error:
+        raise SIGRecError(f"--config_files={text}: {error}") from None
 
 
 def output_file(text: str) -> Path:

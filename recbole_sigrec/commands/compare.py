@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_sigrec.commands.arguments import Once, Parser, need_recbole
+from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_recbole
 
 USAGE = """\
 recbole-sigrec compare --models NAME,NAME,… [--dataset NAME] [--seeds N] [--out DIR] [--jobs N]
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         dataset=known.dataset,
         seeds=range(1, known.seeds + 1),
         out=known.out,
-        config_files=(known.config_files or "").split(),
+        config_files=config_files(known.config_files),
         values=parse_command_line(rest),
         jobs=known.jobs,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_sigrec.commands.arguments import Once, Parser, need_recbole
+from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_recbole
 
 USAGE = """\
 recbole-sigrec run [--model NAME] [--dataset NAME] [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     run(
         model=known.model,
         dataset=known.dataset,
-        config_file_list=(known.config_files or "").split(),
+        config_file_list=config_files(known.config_files),
         command_line=rest,
         **places,
     )

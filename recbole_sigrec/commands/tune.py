@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_sigrec.commands.arguments import Once, Parser, need_recbole
+from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_recbole
 from recbole_sigrec.errors import ConfigError
 
 USAGE = """\
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
             dataset=known.dataset,
             trials=known.trials,
             out=Path(known.out) / name if known.out and known.models else known.out,
-            config_files=(known.config_files or "").split(),
+            config_files=config_files(known.config_files),
             values=parse_command_line(rest),
             params_file=known.params_file,
             jobs=known.jobs,

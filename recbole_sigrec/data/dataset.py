@@ -41,6 +41,7 @@ class MultimodalDataset(Dataset):
             token; row 0 ([PAD]) is zero, missing rows are imputed (``missing_modality``; those of
             ``neighbor``, which needs the training interactions, are zero until ``build()``).
         modality_mask: name → bool tensor [n_items], which items have the modality.
+        encoded_from: name → digest of the columns that the modality was encoded from, and how.
 
     Raises:
         DataError: a file is missing or does not fit; the message says which, and what to do.
@@ -50,6 +51,7 @@ class MultimodalDataset(Dataset):
         compat.numpy_aliases()
         self.modality_features: dict[str, torch.Tensor] = {}
         self.modality_mask: dict[str, torch.Tensor] = {}
+        self.encoded_from: dict[str, bytes] = {}
         with self._data_errors(config):
             super().__init__(config)
         self._refuse_repeated_pairs()
@@ -250,6 +252,8 @@ class MultimodalDataset(Dataset):
             rows, values = encoders.read_item_columns(
                 path, self.iid_field, item_modality.columns, self.config["field_separator"]
             )
+            settings = item_modality.model_dump_json()
+            self.encoded_from[name] = encoders.digest(settings, [rows, *values])
             if item_modality.encoder == "tfidf":
                 features = encoders.tfidf(values, item_modality.dimension)
             else:

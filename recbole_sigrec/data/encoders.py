@@ -6,6 +6,8 @@ scikit-learn is imported where it is used: most runs use no encoder, and it is s
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +22,14 @@ LEARNED_FROM = 10_000
 """Texts that :class:`Tfidf` learns from at the most."""
 
 _LEARNED = 2**14  # characters of each of them, at the most
+
+
+def digest(settings: str, columns: list) -> bytes:
+    """SHA-256 of columns of texts and of the settings by which they are encoded."""
+    found = hashlib.sha256(settings.encode())
+    for column in columns:
+        found.update(json.dumps([str(text) for text in column]).encode())
+    return found.digest()
 
 
 def read_item_columns(

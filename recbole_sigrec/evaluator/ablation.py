@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_sigrec.errors import ConfigError, did_you_mean
-from recbole_sigrec.evaluator.arms import Arm, Setting, arm_configs
+from recbole_sigrec.evaluator.arms import CORRUPTIONS, Arm, Setting, arm_configs
 from recbole_sigrec.evaluator.comparison import (
     RECORD,
     compare,
@@ -32,11 +32,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """The model with one mechanism off: label → the keys that do it."""
 
 NEEDS: dict[str, tuple[str, ...]] = {
-    "without infusion": ("semantic_graphs",),
+    "without semantic graphs": ("n_semantic_layers",),
+    "without infusion": ("semantic_graphs", "n_semantic_layers"),
     "fixed perturbation": ("cl_weight", "perturbation"),
     "without perturbation": ("cl_weight",),
+    "α, collaborative share": ("semantic_graphs", "n_semantic_layers"),
+    "ε, strength of the noise": ("cl_weight", "perturbation"),
+    "k, semantic neighbours": ("semantic_graphs", "n_semantic_layers"),
 }
-"""Variants that change nothing, or switch something on, where one of these keys is off."""
+"""Variants and grids that change nothing, or switch something on, where such a key is off."""
 
 GRIDS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
     "α, collaborative share": (("collab_weight",), (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)),
@@ -49,11 +53,6 @@ GRIDS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
 }
 """What the model may be sensitive to: name → the keys that have the same value, and its values."""
 
-CORRUPTIONS = {
-    "noisy_features": "share of the feature rows replaced by noise",
-    "rewired_edges": "share of the semantic edges rewired",
-    "dropped_modalities": "share of the items' modalities missing",
-}
 SHARES = (0.1, 0.3, 0.5)
 
 WHAT = ("variants", "sensitivity", "robustness")
@@ -128,13 +127,16 @@ def variants(setting: Setting) -> list[Arm]:
     whole = Arm(MODEL, MODEL)
     config = setting.config(whole)
     names = list(Split.load(config).dataset.modality_features)
-    changes = {
-        label: change
-        for label, change in VARIANTS.items()
-        if all(config[key] not in (0, "none") for key in NEEDS.get(label, ()))
-    }
-    alone = {f"{name} alone": {"modalities": [name]} for name in names if len(names) > 1}
+    changes = {label: change for label, change in VARIANTS.items() if _is_on(config, label)}
+    weights = config["modality_weights"] or dict.fromkeys(names, 1.0)
+    some = [name for name in names if weights.get(name)] if len(names) > 1 else []
+    alone = {f"{name} alone": {"modalities": [name]} for name in some}
     return _distinct(setting, whole, {**changes, **alone})
+
+
+def _is_on(config, name: str) -> bool:
+    """Whether what a variant or a grid changes is on, as far as it needs others to be."""
+    return all(config[key] not in (0, "none") for key in NEEDS.get(name, ()))
 
 
 def _distinct(setting: Setting, whole: Arm, changes: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
@@ -153,6 +155,8 @@ def _sensitivity(setting: Setting, folder: Path, compared) -> str:
     config = setting.config(whole)
     points = {}  # (curve, value) → the arm's label and its change
     for name, (keys, grid) in GRIDS.items():
+        if not _is_on(config, name):
+            continue
         own = {config[key] for key in keys}
         for value in sorted({*grid, *own} if len(own) == 1 else grid):
             points[name, value] = f"{', '.join(keys)} = {value}", dict.fromkeys(keys, value)

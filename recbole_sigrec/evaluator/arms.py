@@ -16,11 +16,18 @@ from recbole_sigrec.config import Config
 from recbole_sigrec.errors import ConfigError, some
 from recbole_sigrec.trainer import MACHINE_KEYS
 
+CORRUPTIONS = {
+    "noisy_features": "share of the feature rows replaced by noise",
+    "rewired_edges": "share of the semantic edges rewired",
+    "dropped_modalities": "share of the items' modalities missing",
+}
+"""Keys that corrupt the content, see :mod:`recbole_sigrec.data.corruption`: key → what it is."""
+
 SHARED_KEYS = (
-    frozenset({"dataset", "data_path", "seed"})
+    frozenset({"dataset", "data_path", "seed", "split_seed", "corruption_seed"})
     | frozenset({*dataset_arguments, *evaluation_arguments} - {"eval_batch_size"})
     | {"modalities", "item_modalities", "missing_modality", "strict_ids", "split_field"}
-    | {"noisy_features", "dropped_modalities", "rewired_edges", "corruption_seed"}
+    | CORRUPTIONS.keys()
 )
 """Keys that decide on the data, the split and the evaluation: the same for all arms, but that an
 arm may have some of the first arm's modalities alone."""
@@ -60,6 +67,9 @@ class Setting:
 
     def config(self, arm: Arm, **overrides) -> Config:
         """The config of an arm; the arm's files and values win over the comparison's.
+
+        Args:
+            overrides: config keys that win over all.
 
         Raises:
             ConfigError: see :class:`recbole_sigrec.config.Config`.

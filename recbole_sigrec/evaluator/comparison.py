@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from recbole_sigrec.evaluator.arms import (
 from recbole_sigrec.evaluator.runs import Run, execute
 from recbole_sigrec.evaluator.split import Split
 from recbole_sigrec.processes import alone_in, worker_pool
-from recbole_sigrec.quick_start import check_outputs, quiet, write_json
+from recbole_sigrec.quick_start import check_cutoffs, check_outputs, quiet, write_json
 
 RECORD = "comparison.json"  # in a comparison's folder: what it compares
 
@@ -81,10 +83,13 @@ def compare(
     configs = arm_configs(arms, setting)
     out = Path(out or f"comparison/{configs[arms[0].label]['dataset']}")
     base = setting.config(arms[0], checkpoint_dir=str(out / "runs"))
+    for seed in seeds:
+        setting.config(arms[0], seed=seed)  # refuses what is none
     refuse_foreign(out, (RECORD,))
     check_outputs(base)
     with alone_in(out):
         split = Split.load(base)
+        check_cutoffs(base, split.dataset)
         for config in configs.values():
             split.parts_with(config["modalities"])  # refuses what the data set has not
         record = _recorded(out, configs, split)
@@ -132,6 +137,8 @@ def need_libraries() -> None:
 def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, Any]:
     """Write what is compared, or see that it is what the folder's earlier runs compared.
 
+    What failed before its first epoch ended left nothing, and does not count.
+
     Returns:
         ``{dataset, sizes, fingerprint, protocol: {key: value}, arms: {label: config}}``.
 
@@ -156,14 +163,15 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     except (ValueError, KeyError) as error:
         raise DataError(f"{path} is damaged ({error}); name another folder") from None
     remedy = f"[{out}] is kept as it is; name another folder"
+    arms = {label: config for label, config in arms.items() if _has_begun(out, label)}
     changed = difference(protocol, record["protocol"])
-    if changed:
+    if changed and arms:
         raise ConfigError(f"{path} compares under another protocol: {changed}. {remedy}")
     for label, config in configs.items():
         changed = difference(arms[label], config) if label in arms else ""
         if changed:
             raise ConfigError(f"{path} has [{label}] with another config: {changed}. {remedy}")
-    if fingerprint != record["fingerprint"]:
+    if fingerprint != record["fingerprint"] and arms:
         raise DataError(
             f"{path} is of other data: the interactions, the split or the features of "
             f"[{record['dataset']}] have changed since (sizes {before['sizes']} then, "
@@ -172,6 +180,13 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     record["arms"] = {**arms, **record["arms"]}
     write_json(record, path)
     return record
+
+
+def _has_begun(out: Path, label: str) -> bool:
+    """Whether there is a run of an arm, ended or with an epoch to go on from."""
+    stem = re.escape(Arm(label, "").stem)
+    files = [*out.glob("runs/*.json"), *out.glob("runs/*/*.last.pth")]
+    return any(re.match(rf"{stem}-\d+(/|\.json$)", str(f.relative_to(out / "runs"))) for f in files)
 
 
 def _tidy(out: Path, done: list[Run]) -> None:
@@ -230,14 +245,27 @@ def _here(todo: list[Run], setting: Setting, split: Split) -> Ended:
 
 
 def _in_workers(todo: list[Run], setting: Setting, first: Arm, split: Split, jobs: int) -> Ended:
+    """Several at a time. A process that is killed takes the pool along: what had not ended is then
+    run one by one, so that only what is killed again has failed."""
     threads = max(1, torch.get_num_threads() // jobs)
-    pool = worker_pool(jobs, _start_worker, split.fingerprint, first)
-    try:
-        futures = {pool.submit(_work, run, setting, threads): run for run in todo}
-        for future in as_completed(futures):
-            yield futures[future], future.exception()
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def attempt(runs: list[Run], jobs: int) -> Ended:
+        with worker_pool(jobs, _start_worker, split.fingerprint, first) as pool:
+            futures = {pool.submit(_work, run, setting, threads): run for run in runs}
+            for future in as_completed(futures):
+                yield futures[future], future.exception()
+
+    killed = []
+    for run, error in attempt(todo, jobs):
+        if isinstance(error, BrokenProcessPool):
+            killed.append(run)
+        else:
+            yield run, error
+    for run in sorted(killed, key=todo.index):
+        for _, error in attempt([run], 1):
+            if isinstance(error, BrokenProcessPool):
+                error = SIGRecError("its process was killed, as the system does without memory")
+            yield run, error
 
 
 _worker: dict[str, Any] = {}  # in a worker process: what the split is loaded by, and the split

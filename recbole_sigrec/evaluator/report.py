@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from recbole_sigrec.evaluator.arms import CORRUPTIONS
 from recbole_sigrec.evaluator.results import cell, gain, marks, ranks, shown_metrics
 from recbole_sigrec.quick_start import write_text
 
@@ -277,12 +278,16 @@ def _protocol(results: dict[str, Any]) -> str:
     sizes, protocol, runs = results["sizes"], results["protocol"], results["runs"]
     seeds = sorted({run["seed"] for run in runs})
     modalities = protocol.get("modalities")
+    given = protocol["split_seed"]
+    seed = protocol["seed"] if given is None else given
+    corrupted = [f"{name}: {protocol[key]:g}" for key, name in CORRUPTIONS.items() if protocol[key]]
     lines = [
         f"Data set {results['dataset']}: {sizes['users']:,} users, {sizes['items']:,} items; "
         f"{sizes['train']:,} pairs for training, {sizes['valid']:,} for validation, "
-        f"{sizes['test']:,} for the test. One split for all runs (seed {protocol['seed']} where "
+        f"{sizes['test']:,} for the test. One split for all runs (seed {seed} where "
         f"it is drawn; fingerprint {results['fingerprint'][:16]}).",
         "Modalities: " + (", ".join(modalities) if modalities else "all that were found") + ".",
+        *([f"Corrupted content: {', '.join(corrupted)}."] if corrupted else []),
         "All items are ranked for each user, but those that the user has in training (at the test: "
         "and in validation).",
         f"Of each run the epoch with the best validation {protocol['valid_metric']} is tested; the "

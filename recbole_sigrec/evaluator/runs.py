@@ -16,6 +16,7 @@ import numpy as np
 from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 
+from recbole_sigrec.errors import DataError
 from recbole_sigrec.evaluator.arms import Arm, Setting, config_hash, settled_values
 from recbole_sigrec.evaluator.split import Split
 from recbole_sigrec.quick_start import (
@@ -61,7 +62,16 @@ class Run:
         return json.loads(self.path(".json").read_text("utf-8"))
 
     def recommended(self) -> tuple[np.ndarray, np.ndarray]:
-        """(users [n], their best items [n, k]) of the test, see the class."""
+        """(users [n], their best items [n, k]) of the test, see the class.
+
+        Raises:
+            DataError: the file is gone.
+        """
+        if not self.path(".npz").is_file():
+            raise DataError(
+                f"{self.path('.npz')} is gone, which holds what {self} recommended. Delete "
+                f"{self.path('.json')} too, and the run is made again"
+            )
         with np.load(self.path(".npz"), allow_pickle=False) as file:
             return file["users"], file["top"]
 
@@ -99,6 +109,7 @@ def execute(run: Run, setting: Setting, split: Split, threads: int, show_progres
     config = setting.config(
         run.arm,
         seed=run.seed,
+        split_seed=split.seed,
         checkpoint_dir=str(checkpoints),
         resume=str(last) if last else None,
         **({} if show_progress else {"show_progress": False}),

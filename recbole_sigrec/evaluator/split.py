@@ -8,30 +8,30 @@ import functools
 import hashlib
 
 import numpy as np
-from recbole.utils import init_seed
 
 from recbole_sigrec.errors import DataError
-from recbole_sigrec.quick_start import create_dataset, paused_collection
+from recbole_sigrec.quick_start import create_dataset, paused_collection, seed_split, split_seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A data set with its features, and its training, validation and test part."""
+    """A data set with its features, its training, validation and test part, and their seed."""
 
     dataset: object
     parts: tuple
+    seed: int
 
     @classmethod
     def load(cls, config) -> Split:
-        """Read the data set of a config and split it by the config's seed.
+        """Read the data set of a config and split it.
 
         Raises:
             DataError: the data cannot be used as it is.
         """
-        init_seed(config["seed"], config["reproducibility"])
+        seed_split(config)
         with paused_collection():
             dataset = create_dataset(config)
-            return cls(dataset, tuple(dataset.build()))
+            return cls(dataset, tuple(dataset.build()), split_seed(config))
 
     def parts_with(self, modalities: list[str] | None) -> tuple:
         """The parts with some of the modalities alone; none named: with all.
@@ -65,7 +65,11 @@ class Split:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the parts' pairs by token, whatever their order, and of the features."""
+        """SHA-256 of the parts' pairs by token, whatever their order, and of the features.
+
+        Of features that were encoded from columns, it is of what they were encoded from, and of
+        imputed rows nothing: both are computed, to the last bit on one machine alone.
+        """
         digest = hashlib.sha256()
         tokens = [
             self.dataset.field2id_token[field].astype(str)
@@ -77,6 +81,9 @@ class Split:
             users, items = self.pairs(part)
             digest.update(np.sort(users * self.dataset.item_num + items).tobytes())
         for name, features in sorted(self.dataset.modality_features.items()):
+            mask = self.dataset.modality_mask[name]
             digest.update(name.encode())
-            digest.update(np.ascontiguousarray(features.numpy()))
+            digest.update(mask.numpy())
+            encoded = self.dataset.encoded_from.get(name)
+            digest.update(features[mask].numpy() if encoded is None else encoded)
         return digest.hexdigest()

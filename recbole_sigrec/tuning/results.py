@@ -35,15 +35,18 @@ def check_folder(task: Task) -> None:
 def row(trial: FrozenTrial, task: Task) -> dict[str, Any]:
     """A trial as in ``trials.csv``; its epochs are those up to its last validation."""
     scores = trial.intermediate_values
+    cut_off = was_cut_off(trial)  # its end is when that was found out
     best = (max if task.direction == "maximize" else min)(scores.values(), default=None)
     return {
         "trial": trial.number,
-        "state": "cut off" if was_cut_off(trial) else trial.state.name.lower(),
+        "state": "cut off" if cut_off else trial.state.name.lower(),
         task.metric: best,
         # of equal scores the last is the best epoch's, as in RecBole
         "best_epoch": max((epoch for epoch in scores if scores[epoch] == best), default=None),
         "epochs": max(scores, default=-1) + 1,
-        "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
+        "seconds": None
+        if cut_off or not trial.duration
+        else round(trial.duration.total_seconds(), 1),
         **decode(trial.user_attrs["params"]),
         "error": trial.user_attrs.get("error", ""),
     }
@@ -98,10 +101,19 @@ def write_best(study: optuna.Study, task: Task) -> dict[str, Any]:
 
 
 def run_command(task: Task) -> str:
-    """The command that trains and tests the best configuration."""
-    files = " ".join([*task.setting.config_files, str(task.out / BEST)])
+    """The command that trains and tests the best configuration; for a model class, in Python."""
+    files = [*map(str, task.setting.config_files), str(task.out / BEST)]
+    if not isinstance(task.arm.model, str | None):
+        given = f"config_dict={dict(task.setting.values)!r}" if task.setting.values else ""
+        parts = [
+            task.base["model"],
+            repr(task.base["dataset"]),
+            f"config_file_list={files!r}",
+            given,
+        ]
+        return f"run({', '.join(filter(None, parts))})"
     parts = [f"--model={task.base['model']}", f"--dataset={task.base['dataset']}"]
-    parts.append(f"--config_files={files}")
+    parts.append(f"--config_files={shlex.join(files)}")
     for key, value in task.setting.values.items():
         parts.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
     return shlex.join(["recbole-sigrec", "run", *parts])

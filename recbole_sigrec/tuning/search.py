@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from filelock import FileLock
 from optuna.trial import TrialState
 from recbole.utils import init_seed
 
-from recbole_sigrec.errors import ConfigError, DataError
+from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
 from recbole_sigrec.evaluator.arms import OWN_KEYS, Arm, Setting
 from recbole_sigrec.evaluator.split import Split
 from recbole_sigrec.processes import alone_in, worker_pool
@@ -97,8 +98,14 @@ def search(task: Task) -> dict[str, Any]:
         else:
             with worker_pool(task.jobs) as pool:
                 given = _work_in_process, task, split.fingerprint
-                for worker in [pool.submit(*given) for _ in range(task.jobs)]:
-                    worker.result()
+                try:
+                    for worker in [pool.submit(*given) for _ in range(task.jobs)]:
+                        worker.result()
+                except BrokenProcessPool:
+                    raise SIGRecError(
+                        "the process of a trial was killed, as the system does without memory; the "
+                        "same command goes on, with fewer --jobs if that was it"
+                    ) from None
         results.write_table(study, task)
         found = results.write_best(study, task)
     print(f"best: {results.line(study.best_trial, task)}\n{found['command']}")
@@ -141,6 +148,8 @@ def plan(
     if not space:
         raise ConfigError(f"nothing is left to search: {', '.join(default)} are given")
     out = Path(out or Path("tuning") / config["dataset"] / config["model"])
+    if set(str(out)) & set("?%{}"):
+        raise ConfigError(f"out = [{out}]: a database cannot be in a folder with ?, %, {{ or }}")
     base = setting.config(arm, checkpoint_dir=str(out))
     threads = max(1, torch.get_num_threads() // jobs)
     default = {key: default[key] for key in space}

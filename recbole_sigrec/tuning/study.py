@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ PRUNING_TRIALS = 2
 
 WARMUP_EPOCHS = 30
 """Epochs in which no trial is pruned: validation may fall for the first 20 before it rises."""
+
+ATTEMPTS = 3
+"""Times that a configuration is begun that never reaches its first validation, because the search
+is cut off: it may be what the system kills the search for."""
 
 DRAWS = 20  # of the sampler that may all be known configurations, before one is drawn at random
 
@@ -133,12 +138,16 @@ def enqueue(study: optuna.Study, params: Mapping[str, Any]) -> None:
 def queue_again(study: optuna.Study) -> None:
     """Give up the trials that were running when the search was cut off, and queue them anew.
 
-    It may be cut off itself, anywhere: no configuration is lost, and none is queued twice.
+    One that was cut off ``ATTEMPTS`` times before its first validation is not queued again. It may
+    be cut off itself, anywhere: no configuration is lost, and none is queued twice.
     """
     waiting = [t.user_attrs["params"] for t in study.get_trials(states=(TrialState.WAITING,))]
+    in_vain = _begun_in_vain(study)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         params = trial.user_attrs["params"]
-        if "error" not in trial.user_attrs and params not in waiting:  # it had not failed yet
+        in_vain[_text(params)] += not trial.intermediate_values
+        had_failed = "error" in trial.user_attrs
+        if not had_failed and params not in waiting and in_vain[_text(params)] < ATTEMPTS:
             enqueue(study, params)
         study.tell(trial.number, state=TrialState.FAIL)
 
@@ -148,17 +157,28 @@ def was_cut_off(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
 
 
+def _begun_in_vain(study: optuna.Study) -> Counter[str]:
+    """How often each configuration was cut off before its first validation."""
+    return Counter(
+        _text(trial.user_attrs["params"])
+        for trial in study.get_trials(deepcopy=False)
+        if was_cut_off(trial) and not trial.intermediate_values
+    )
+
+
 def next_trial(study: optuna.Study, task: Task) -> optuna.Trial | None:
     """The next trial; none where all are made. One process at a time may ask."""
     trials = study.get_trials(deepcopy=False)
     if not any(trial.state == TrialState.WAITING for trial in trials):
         counted = [trial for trial in trials if not was_cut_off(trial)]
-        tried = {_text(trial.user_attrs["params"]) for trial in counted}
-        if len(counted) >= task.trials or len(tried) >= size(task.space):
+        lost = {params for params, n in _begun_in_vain(study).items() if n >= ATTEMPTS}
+        tried = {_text(trial.user_attrs["params"]) for trial in counted} | lost
+        made = len(counted) + len(lost)
+        if made >= task.trials or len(tried) >= size(task.space):
             return None
         scored = [trial for trial in counted if trial.state in SCORED]
         # A search that goes on draws as if it had not been cut off.
-        enqueue(study, _draw(task, scored, tried, task.base["seed"] + len(counted)))
+        enqueue(study, _draw(task, scored, tried, task.base["seed"] + made))
     return study.ask(task.space)
 
 
