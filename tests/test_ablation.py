@@ -106,6 +106,18 @@ def test_a_modality_without_weight_is_not_alone(setting):
     assert "text alone" in labels and "image alone" not in labels
 
 
+def test_some_variants_alone(scored, calls, capsys):
+    values = {key: str(value) for key, value in scored.values.items()}
+    arguments = ["ablate", "--dataset=toy", "--variants=without infusion, text alone"]
+    assert run_command(*arguments, *(f"--{key}={value}" for key, value in values.items())) == 0
+    ((arms, _, _),) = calls
+    assert [arm.label for arm in arms] == ["SIGRec", "without infusion", "text alone"]
+    with pytest.raises(ConfigError, match=r"\[without fusion\]. Did you mean 'without infusion'"):
+        ablate("variants", "toy", only=["without fusion"], values=scored.values)
+    with pytest.raises(ConfigError, match="not for sensitivity"):
+        ablate("sensitivity", "toy", only=["without infusion"], values=scored.values)
+
+
 def test_an_arm_of_some_modalities_has_them_alone(setting):
     split = Split.load(setting.config(Arm("SIGRec", "SIGRec")))
     for part, whole in zip(split.parts_with(["text"]), split.parts):

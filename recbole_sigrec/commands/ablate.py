@@ -6,7 +6,7 @@ from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_r
 
 USAGE = """\
 recbole-sigrec ablate [--what variants|sensitivity|robustness] [--dataset NAME] [--seeds N]
-                      [--out DIR] [--models NAME,NAME,…] [--jobs N]
+                      [--out DIR] [--variants NAME,NAME,…] [--models NAME,NAME,…] [--jobs N]
                       [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
 
   --what          variants (default): SIGRec with one mechanism off each, and each modality alone;
@@ -16,6 +16,7 @@ recbole-sigrec ablate [--what variants|sensitivity|robustness] [--dataset NAME] 
   --seeds         runs of each, with the seeds 1 to N; default 3
   --out           folder of the results; default ablation/DATASET/WHAT. The same command goes on
                   where it was cut off
+  --variants      some of the variants alone, as "without infusion,text alone"
   --models        others beside SIGRec, for robustness
   --jobs          runs at a time; default 1
   --config_files  yaml files, separated by spaces, for all
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--dataset", "-d", action=Once)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
-    for name in ("out", "models", "config_files"):
+    for name in ("out", "variants", "models", "config_files"):
         parser.add_argument(f"--{name}", action=Once)
     known, rest = parser.parse_known_args(arguments)
     need_recbole()
@@ -42,10 +43,15 @@ def main(arguments: list[str]) -> int:
         dataset=known.dataset,
         seeds=range(1, known.seeds + 1),
         out=known.out,
-        models=[name for name in (known.models or "").split(",") if name],
+        models=_names(known.models),
+        only=_names(known.variants),
         config_files=config_files(known.config_files),
         values=parse_command_line(rest),
         jobs=known.jobs,
     )
     print(table)
     return 0
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -64,6 +64,7 @@ def ablate(
     seeds: Sequence[int] = (1, 2, 3),
     out: str | Path | None = None,
     models: Sequence[str] = (),
+    only: Sequence[str] = (),
     config_files: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,
     jobs: int = 1,
@@ -79,6 +80,7 @@ def ablate(
         out: folder of the results; default ``ablation/<dataset>/<what>``. ``robustness`` keeps
             one comparison for each corruption and share in it.
         models: others, for ``robustness``.
+        only: labels of the variants that are compared with the whole model; none given: all.
 
     Returns:
         The table, as text. ``sensitivity`` and ``robustness`` write ``curves.csv`` and
@@ -91,6 +93,8 @@ def ablate(
         raise ConfigError(
             f"what = [{what}] is none of {', '.join(WHAT)}.{did_you_mean(what, WHAT)}"
         )
+    if only and what != "variants":
+        raise ConfigError(f"variants are named for variants alone, not for {what}")
     if models and what != "robustness":
         raise ConfigError(f"other models are compared for robustness alone, not for {what}")
     need_libraries()
@@ -116,7 +120,19 @@ def ablate(
         return _sensitivity(setting, folder, compared)
     from recbole_sigrec.evaluator.results import text_table
 
-    return text_table(compared(variants(setting), folder))
+    return text_table(compared(_chosen(variants(setting), only), folder))
+
+
+def _chosen(arms: Sequence[Arm], only: Sequence[str]) -> list[Arm]:
+    """The whole model and the variants that are named; none named: all."""
+    labels = [arm.label for arm in arms[1:]]
+    for name in only:
+        if name not in labels:
+            raise ConfigError(
+                f"there is no variant [{name}].{did_you_mean(name, labels)} There are: "
+                f"{', '.join(labels)}"
+            )
+    return [arms[0], *(arm for arm in arms[1:] if not only or arm.label in only)]
 
 
 def variants(setting: Setting) -> list[Arm]:
