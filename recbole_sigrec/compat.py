@@ -3,16 +3,18 @@
 Nothing is patched when a module is imported. What can be done by a subclass is (the dataset's
 missing-value filling, the collector, the trainer, the models' adjacency matrices); the rest is
 :func:`numpy_aliases`, which RecBole itself does in ``Config.compatibility_settings`` and which
-fails there on NumPy 2, and :func:`one_tensorboard`.
+fails there on NumPy 2, :func:`one_tensorboard` and :func:`plain_tables`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import types
 
 import numpy as np
 import pandas as pd
+import recbole.data.dataset.dataset
 import recbole.trainer.trainer
 import scipy.sparse as sp
 import torch
@@ -59,6 +61,35 @@ def one_tensorboard():
         yield
     finally:
         module.get_tensorboard = original
+
+
+@contextlib.contextmanager
+def plain_tables():
+    """While RecBole reads atomic files: quotation marks are text, and only nothing is a missing id.
+
+    pandas' defaults, which it uses, join lines from one quotation mark to the next, and take the
+    ids NA, None, nan and null for missing ones.
+    """
+    module = recbole.data.dataset.dataset
+    original = module.pd
+
+    def read_csv(file, dtype, **how):
+        missing = {name: _MISSING if kind is np.float64 else [] for name, kind in dtype.items()}
+        how = {**how, "quoting": csv.QUOTE_NONE, "keep_default_na": False, "na_values": missing}
+        frame = original.read_csv(file, dtype=dtype, **how)
+        for name in frame:
+            if name.endswith(f":{FeatureType.TOKEN.value}"):
+                frame[name] = frame[name].where(frame[name] != "")
+        return frame
+
+    try:
+        module.pd = types.SimpleNamespace(**{**vars(original), "read_csv": read_csv})
+        yield
+    finally:
+        module.pd = original
+
+
+_MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]  # numbers, as pandas reads them
 
 
 def fill_missing(feat: pd.DataFrame, field2type: dict) -> pd.DataFrame:

@@ -347,8 +347,11 @@ class Config(RecBoleConfig):
                     f"config key [metrics]: there is no metric [{metric}]."
                     f"{did_you_mean(metric, metric_types)} There are: {', '.join(metric_types)}"
                 )
+        own = Path(self.final_config_dict["data_path"]) / self.dataset
         with _config_errors():
             super()._set_default_parameters()
+        if own.is_dir():  # RecBole has its bundled ml-100k whatever data_path holds
+            self.final_config_dict["data_path"] = str(own)
         metric = self.final_config_dict["valid_metric"]
         name, _, k = metric.partition("@")
         known = {m.lower() for m in self.final_config_dict["metrics"]}

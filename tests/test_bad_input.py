@@ -530,7 +530,6 @@ ARGUMENTS = {
     "--item_modalities={t: {colums: [a]}}": ["[item_modalities.t.", "columns: [...]"],
     "--strict_ids=5": ["[strict_ids] = [5]", "boolean"],
     "--threads=0": ["[threads] = [0]", "greater than or equal to 1"],
-    "--result_file=5": ["[result_file] = [5]", "string"],
     # the same of RecBole's
     "--epochs=ten": ["[epochs] = [ten]", "integer"],
     "--epochs=-1": ["[epochs] = [-1]", "greater than or equal to 0"],

@@ -261,6 +261,9 @@ def test_data_path():
     assert make(values={"data_path": "data"})["data_path"] == str(Path("data/toy"))
     assert Path(make(dataset="ml-100k")["data_path"]).name == "ml-100k"
     assert (Path(make(dataset="ml-100k")["data_path"]) / "ml-100k.inter").is_file()
+    Path("own/ml-100k").mkdir(parents=True)  # a user's own comes first
+    own = make(dataset="ml-100k", values={"data_path": "own"})["data_path"]
+    assert Path(own) == Path("own/ml-100k")
 
 
 def test_foreign_keys_of_recbole_are_accepted():

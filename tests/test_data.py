@@ -286,6 +286,8 @@ def test_npz_with_several_arrays_needs_one_named_features(tmp_path):
     [
         ("x_ids.txt", "a\n b \nc\n\n\n", ["a", "b", "c"]),
         ("x_ids.txt", "item_id\nb\n", ["item_id", "b"]),
+        ("x_ids.txt", "\ufeffa\nb\n", ["a", "b"]),
+        ("x_ids.csv", "\ufeffitem_id\na\nb\n", ["a", "b"]),
         ("x_ids.txt", '5"\n"q"\n', ['5"', '"q"']),
         ("x_ids.csv", "item_id\na\nb\n", ["a", "b"]),
         ("x_ids.csv", "itemID:token\r\na\r\nb\r\n", ["a", "b"]),
@@ -295,6 +297,38 @@ def test_npz_with_several_arrays_needs_one_named_features(tmp_path):
 def test_read_ids(tmp_path, name, content, tokens):
     (tmp_path / name).write_text(content, "utf-8", newline="")
     assert read_ids(tmp_path / name).tolist() == tokens
+
+
+def test_one_long_id_does_not_make_all_as_long(tmp_path):
+    (tmp_path / "x_ids.txt").write_text("\n".join([*"abc", "u" * 10**5]), "utf-8")
+    assert read_ids(tmp_path / "x_ids.txt").nbytes < 100
+
+
+def test_hidden_files_are_no_modalities(tmp_path):
+    for name in ("image_feat.npy", "._image_feat.npy"):
+        np.save(tmp_path / name, features())
+    assert list(find_modalities(tmp_path)) == ["image"]
+
+
+def test_ids_of_atomic_files_are_text(tmp_path):
+    """Quotation marks join no lines, and NA is an item."""
+    tokens = ['"12 inch', '15"', "NA", "None", "null", "nan", '"Heroes"', "i7"]
+    rows = [f"u{user}\t{tokens[(user + n) % 8]}" for user in range(8) for n in range(5)]
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "odd.inter").write_text("user_id:token\titem_id:token\n" + "\n".join(rows), "utf-8")
+    titles = [f"{token}\tword {token}\t{n}" for n, token in enumerate(tokens)]
+    head = "item_id:token\ttitle:token_seq\tyear:float\n"
+    (folder / "odd.item").write_text(head + "\n".join(titles), "utf-8")
+    columns = {"words": {"columns": ["title"], "encoder": "multi_hot"}}
+    dataset = load(folder, item_modalities=columns, load_col=None)
+    assert sorted(dataset.field2id_token["item_id"][1:]) == sorted(tokens)
+    assert len(dataset.inter_feat) == len(rows)
+    assert dataset.modality_mask["words"][1:].all()
+    text = (folder / "odd.item").read_text("utf-8").replace("title:token_seq", "title")
+    (folder / "odd.item").write_text(text, "utf-8")
+    with pytest.raises(DataError, match=r"odd\.item: column \[title\] has no type"):
+        load(folder, load_col=None)
 
 
 @pytest.mark.parametrize("array", [np.array([3, 1, 2]), np.array([b"3", b"1", b"2"])])

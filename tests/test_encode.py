@@ -294,11 +294,38 @@ def test_other_inputs_start_again(table, out, tmp_path):
     assert sum(seen) == 50 and is_whole(out)
 
 
+@pytest.mark.parametrize("rows", ["other", "none"])
+def test_what_another_run_left_is_no_progress(table, out, rows):
+    """One with other inputs that fails at its first block, or rows that are gone."""
+    with pytest.raises(Killed):
+        encode_rows(table, dying(3, []), 8, out, "lengths")
+    if rows == "other":
+        with pytest.raises(DataError, match="not finite"):
+            encode_rows(table, lambda v: (np.full((len(v), 9), 1e9), Counter()), 8, out, "wide")
+    else:
+        (out.with_name(f".{out.name}.part") / "rows.npy").unlink()
+    assert encode_rows(table, lengths, 8, out, "lengths") == {"empty": 8}
+    assert is_whole(out)
+
+
+def test_ids_can_be_encoded_too(tmp_path):
+    path = write_table(tmp_path / "t.csv", [("a", "x", ""), ("b", "y", "")])
+    table = ItemTable(path, "item", ["item", "title"])
+    assert list(table.blocks(9)) == [["a x", "b y"]]
+
+
+def test_a_folder_that_cannot_be_written_is_told(table):
+    with pytest.raises(DataError, match=r"x_feat\.npy cannot be written: .*name another file"):
+        encode_rows(table, lengths, 8, Path("/proc/x_feat.npy"), "lengths")
+
+
 def test_nothing_is_overwritten(table, out):
     ids = out.with_name("text_ids.txt")
-    ids.write_text("other\n", encoding="utf-8")
-    with pytest.raises(DataError, match="with other items; move it away"):
-        encode_rows(table, lengths, 8, out, "lengths")
+    for content in (b"other\n", b"\xe9\n"):
+        ids.write_bytes(content)
+        with pytest.raises(DataError, match="with other items; move it away"):
+            encode_rows(table, lengths, 8, out, "lengths")
+        assert ids.read_bytes() == content
     ids.write_text("".join(f"i{row}\n" for row in range(50)), encoding="utf-8")
     encode_rows(table, lengths, 8, out, "lengths")
     with pytest.raises(DataError, match="exists; move it away"):

@@ -304,6 +304,8 @@ def test_rows_of_missing_and_unknown_items_are_counted(ratings, tmp_path, caplog
     image = made["modalities"]["image"]
     assert (image["items"], image["missing"], image["unused"]) == (4, 2, 2)
     assert "2 of 6 items have no features" in caplog.text
+    listed = [file["file"] for file in made["source"]["files"]]
+    assert [Path(file).name for file in listed][1:] == ["image.npy", "image_ids.txt"]
     dataset = load(Path("out/made").absolute())
     mask = dict(zip(dataset.field2id_token["item_id"], dataset.modality_mask["image"].tolist()))
     assert {token for token, has in mask.items() if has} == {"i0", "i2", "i4", "i5"}

@@ -102,11 +102,15 @@ def test_leave_one_out(places, times):
 
 @pytest.mark.parametrize(
     "text, ratios",
-    [("8:1:1", (8, 1, 1)), ("0.8:0.1:0.1", (8, 1, 1)), (".7:.15:.15", (14, 3, 3))],
+    [
+        *(("8:1:1", (8, 1, 1)), ("0.8:0.1:0.1", (8, 1, 1)), (".7:.15:.15", (14, 3, 3))),
+        *((f"0.8:0.1:{1 - 0.8 - 0.1}", (8, 1, 1)), ("1e30:1:1", (10**6, 1, 1))),
+    ],
 )
 def test_ratios(text, ratios):
     read = read_ratios(text)
     assert [Fraction(r, sum(read)) for r in read] == [Fraction(r, sum(ratios)) for r in ratios]
+    assert sum(read) <= 2 * 10**6  # times the pairs of a data set no integer is too large
 
 
 @pytest.mark.parametrize(

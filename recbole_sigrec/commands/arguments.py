@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,8 @@ def output_file(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"[{path}] is a folder; name a file")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"[{path}]: there is no folder [{path.parent}]")
+    if not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"[{path}]: folder [{path.parent}] cannot be written")
     return path
 
 

@@ -124,15 +124,16 @@ class MultimodalDataset(Dataset):
         self._log(f"split by column {self.config['split_field']} of {path.name}")
         return None
 
+    def _load_feat(self, filepath, source):
+        if self._get_load_and_unload_col(source)[0] == set():
+            return None
+        _check_types(filepath, header(Path(filepath), self.config["field_separator"]))
+        with compat.plain_tables():
+            return super()._load_feat(filepath, source)
+
     def _check_typed(self, path, columns):
+        _check_types(path, columns)
         names = [column.split(":")[0] for column in columns]
-        for column in columns:
-            if column.partition(":")[2] not in {kind.value for kind in FeatureType}:
-                raise DataError(
-                    f"{path}: column [{column}] has no type; write name:type for every column, "
-                    f"type one of {', '.join(kind.value for kind in FeatureType)}, or for none "
-                    f"(MMRec's layout)"
-                )
         if self.config["split_field"] in names:
             raise DataError(
                 f"{path} has a split column [{self.config['split_field']}], which RecBole would "
@@ -244,9 +245,9 @@ class MultimodalDataset(Dataset):
         id2token = self.field2id_token[self.iid_field].astype(str)
         if path is not None:
             features = read_features(path)
-            rows, named = row_tokens(path, len(features), self._all_item_tokens)
+            rows, ids = row_tokens(path, len(features), self._all_item_tokens)
             # By position every item has a row, and a row without interactions is no mistake.
-            source, strict = str(path), named and self.config["strict_ids"]
+            source, strict = str(path), ids is not None and self.config["strict_ids"]
         else:
             path = Path(self.dataset_path) / f"{self.dataset_name}.item"
             rows, values = encoders.read_item_columns(
@@ -263,3 +264,14 @@ class MultimodalDataset(Dataset):
 
     def _log(self, text: str) -> None:
         self.logger.info(set_color("[Data]: ", "pink") + text)
+
+
+def _check_types(path: str | Path, columns: list[str]) -> None:
+    """See that every column of an atomic file's header has one of RecBole's types."""
+    kinds = [kind.value for kind in FeatureType]
+    for column in columns:
+        if column.partition(":")[2] not in kinds:
+            raise DataError(
+                f"{path}: column [{column}] has no type; write name:type for every column, type "
+                f"one of {', '.join(kinds)} (an .inter file may have them for none: MMRec's layout)"
+            )

@@ -66,7 +66,7 @@ def find_modalities(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*_feat.*")) if folder.is_dir() else ():
-        if path.suffix in FEATURE_SUFFIXES:
+        if path.suffix in FEATURE_SUFFIXES and not path.name.startswith("."):
             name = path.stem.removesuffix("_feat")
             if name in found:
                 raise DataError(
@@ -183,7 +183,7 @@ def read_ids(path: Path) -> np.ndarray:
     else:
         table = path.suffix == ".csv"
         try:
-            with open(path, encoding="utf-8", newline="" if table else None) as file:
+            with open(path, encoding="utf-8-sig", newline="" if table else None) as file:
                 tokens = _one_each(path, csv.reader(file) if table else file)
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from None
@@ -191,7 +191,7 @@ def read_ids(path: Path) -> np.ndarray:
             raise DataError(f"{path} cannot be read as CSV: {error}") from None
         if table and tokens[0].split(":")[0] in ("item_id", "itemID", "item"):
             tokens = tokens[1:]
-    ids = np.array(tokens, dtype=str)
+    ids = np.array(tokens, dtype=object)  # of type str, one long token would make all as long
     values, counts = np.unique(ids, return_counts=True)
     if len(twice := values[counts > 1]):
         raise DataError(f"{path} names item(s) {some(twice)} more than once; keep one row of each")
@@ -216,8 +216,8 @@ def _one_each(path: Path, lines: Iterable[str | list[str]]) -> list[str]:
     return tokens
 
 
-def row_tokens(path: Path, n_rows: int, tokens: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The item token of each row of a feature file, and whether an ids file gave them.
+def row_tokens(path: Path, n_rows: int, tokens: np.ndarray) -> tuple[np.ndarray, Path | None]:
+    """The item token of each row of a feature file, and the ids file that gave them.
 
     With ``<modality>_ids.txt|csv|npy`` beside it: those; else the rows are positions, and the data
     set's item tokens must be the integers 0 … n_rows − 1 (each row, no more).
@@ -242,7 +242,7 @@ def row_tokens(path: Path, n_rows: int, tokens: np.ndarray) -> tuple[np.ndarray,
                 f"{ids_path} names {len(ids)} items, but {path} has {n_rows} rows; it must name "
                 f"the item of each row, in order"
             )
-        return ids, True
+        return ids, ids_path
     remedy = f"add {stem}_ids.txt beside it, with the item token of each row"
     positional = pd.Series(tokens).str.fullmatch("0|[1-9][0-9]{0,17}")  # 07 or 7.0 is no row's name
     if not positional.all():
@@ -257,7 +257,7 @@ def row_tokens(path: Path, n_rows: int, tokens: np.ndarray) -> tuple[np.ndarray,
             f"({expected} rows expected); without an ids file row r belongs to item r. Mend the "
             f"file, or {remedy}"
         )
-    return np.arange(n_rows).astype(str), False
+    return np.arange(n_rows).astype(str), None
 
 
 def align(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
-from math import lcm
+from math import gcd, lcm
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from recbole_sigrec.data.pairs import Pairs
 from recbole_sigrec.errors import DataError, did_you_mean
 
 TRAIN, VALID, TEST = 0, 1, 2
+MILLION = 10**6
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 """Users, items and labels (0 training, 1 validation, 2 test) of some pairs, integers [b] each."""
@@ -31,7 +32,10 @@ def k_core(pairs: Pairs, k: int) -> None:
 
 
 def read_ratios(text: str) -> tuple[int, int, int]:
-    """``8:1:1`` or ``0.8:0.1:0.1`` as integers in that ratio, exactly.
+    """``8:1:1`` or ``0.8:0.1:0.1`` as integers in that ratio.
+
+    Exactly, or to a millionth of the whole where the integers would be longer: 0.09999999999999995
+    is a tenth.
 
     Raises:
         DataError: there are not three positive numbers.
@@ -45,7 +49,11 @@ def read_ratios(text: str) -> tuple[int, int, int]:
             f"ratios [{text}] must be three positive numbers, training:validation:test, as 8:1:1"
         )
     scale = lcm(*(share.denominator for share in shares))
-    return tuple(int(share * scale) for share in shares)
+    parts = [int(share * scale) for share in shares]
+    if sum(parts) > MILLION:
+        parts = [max(1, round(MILLION * share / sum(shares))) for share in shares]
+    common = gcd(*parts)
+    return tuple(part // common for part in parts)
 
 
 def check_settings(how: str, k: int, seed: int) -> None:

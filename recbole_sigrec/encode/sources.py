@@ -123,7 +123,7 @@ class ItemTable:
     def _check_ids(self, skipped: Skipped) -> int:
         """The number of rows, their tokens and columns checked."""
         hashes = array("Q")
-        for frame in self._frames([self.id_column, *self.columns], skipped):
+        for frame in self._frames(list(dict.fromkeys([self.id_column, *self.columns])), skipped):
             tokens = frame[self.id_column]
             wrong = len(hashes) + 1 + np.flatnonzero(~tokens.map(is_token).to_numpy(bool))
             if len(wrong):

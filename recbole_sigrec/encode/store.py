@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 from recbole_sigrec.errors import DataError
 
+PROGRESS = "progress.json"  # in the folder of a file that is being written
+
 Encode = Callable[[list], tuple[np.ndarray, Counter]]
 """Values → float [n, d], with a zero row for a missing one, and how many are missing for what."""
 
@@ -51,9 +53,13 @@ def encode_rows(source, encode: Encode, size: int, out: Path, inputs: str) -> Co
     ids_path = check_absent(out, source)
     part = out.with_name(f".{out.name}.part")
     rows, ids = part / "rows.npy", part / "ids.txt"
-    part.mkdir(exist_ok=True)
-    with _alone(out, part / "lock"), _space_errors(out):
+    with _write_errors(out):
+        part.mkdir(exist_ok=True)
+    with _alone(out, part / "lock"), _write_errors(out):
         done, missing = _progress(part, inputs)
+        if not done or not rows.exists():  # what another run has left is no progress of this one
+            done, missing = 0, Counter()
+            (part / PROGRESS).unlink(missing_ok=True)
         with tqdm(
             total=len(source), initial=done, desc=out.name, unit=" items", disable=None
         ) as bar:
@@ -90,7 +96,7 @@ def check_absent(out: Path, source) -> Path:
     ids_path = out.with_name(f"{out.stem.removesuffix('_feat')}_ids.txt")
     if source.ids() is None or not ids_path.exists():
         return ids_path
-    with open(ids_path, encoding="utf-8") as file:
+    with open(ids_path, encoding="utf-8", errors="replace") as file:
         lines = (line.rstrip("\n") for line in file)
         if any(a != b for a, b in itertools.zip_longest(lines, source.ids())):
             raise DataError(f"{ids_path} exists, with other items; move it away")
@@ -112,10 +118,14 @@ def _alone(out: Path, path: Path):
 
 
 @contextlib.contextmanager
-def _space_errors(out: Path):
-    """A full disk as an error of ours; what is done is kept."""
+def _write_errors(out: Path):
+    """A full disk, or a folder that cannot be written, as errors of ours; what is done is kept."""
     try:
         yield
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise DataError(
+            f"{out} cannot be written: {error.strerror}; name another file with --out"
+        ) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -128,7 +138,7 @@ def _space_errors(out: Path):
 def _progress(part: Path, inputs: str) -> tuple[int, Counter]:
     """The rows done by a run with the same inputs, and what it found missing."""
     try:
-        state = json.loads((part / "progress.json").read_text("utf-8"))
+        state = json.loads((part / PROGRESS).read_text("utf-8"))
     except FileNotFoundError:
         return 0, Counter()
     return (
@@ -163,4 +173,4 @@ def _write(path: Path, start: int, rows: np.ndarray, out: Path) -> None:
 def _replace_json(value: dict, part: Path) -> None:
     temporary = part / "progress.tmp"
     temporary.write_text(json.dumps(value), encoding="utf-8")
-    os.replace(temporary, part / "progress.json")
+    os.replace(temporary, part / PROGRESS)

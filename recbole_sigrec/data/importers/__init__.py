@@ -9,7 +9,7 @@ from typing import Any
 
 from recbole_sigrec.data.build import Source, build_dataset
 from recbole_sigrec.data.features import check_name
-from recbole_sigrec.data.importers.features import open_features
+from recbole_sigrec.data.importers.features import files_of, open_features
 from recbole_sigrec.data.importers.folders import read_lattice, read_mmrec, read_mmssl
 from recbole_sigrec.data.importers.table import Columns, read_table
 from recbole_sigrec.data.split import check_settings, read_ratios
@@ -85,5 +85,5 @@ def _with_given_features(source: Source, features) -> Source:
     for modality, given in features.items():
         path, ids = map(Path, given) if isinstance(given, tuple) else (Path(given), None)
         opened[modality] = open_features(path, source.pairs.item_tokens, ids)
-        files += [path] if ids is None else [path, ids]
+        files += files_of(opened[modality])
     return dataclasses.replace(source, features=opened, files=files)

@@ -13,6 +13,11 @@ from recbole_sigrec.data.features import read_features, read_ids, row_blocks, ro
 from recbole_sigrec.errors import DataError
 
 
+def files_of(features: Features) -> list[Path]:
+    """The files that features of :func:`open_features` are from: the rows', and the ids'."""
+    return [Path(features.origin[key]) for key in ("file", "ids") if key in features.origin]
+
+
 def open_features(path: Path, tokens: Sequence[str], ids: Path | None = None) -> Features:
     """A ``.npy``, ``.npz`` or ``.safetensors`` file, read in blocks of rows.
 
@@ -29,7 +34,7 @@ def open_features(path: Path, tokens: Sequence[str], ids: Path | None = None) ->
         raise DataError(f"{path} does not exist; name a feature file")
     array = read_features(path)
     if ids is None:
-        rows, _ = row_tokens(path, len(array), np.array(tokens, dtype=str))
+        rows, ids = row_tokens(path, len(array), np.array(tokens, dtype=object))
     else:
         rows = read_ids(ids)
         if len(rows) != len(array):

@@ -12,7 +12,7 @@ import numpy as np
 
 from recbole_sigrec.data.build import Source
 from recbole_sigrec.data.features import find_modalities
-from recbole_sigrec.data.importers.features import open_features
+from recbole_sigrec.data.importers.features import files_of, open_features
 from recbole_sigrec.data.importers.json_members import members
 from recbole_sigrec.data.importers.sparse_pickle import PickledMatrix
 from recbole_sigrec.data.importers.table import ROWS, Columns, read_table
@@ -160,4 +160,5 @@ def _with_features(
     tokens = pairs.item_tokens if n_items is None else [*pairs.item_tokens, str(n_items - 1)]
     found = find_modalities(folder)
     features = {name: open_features(path, tokens) for name, path in found.items()}
-    return Source(pairs, features, [*files, *found.values()], {"format": kind})
+    files = [*files, *(file for one in features.values() for file in files_of(one))]
+    return Source(pairs, features, files, {"format": kind})
