@@ -8,12 +8,14 @@ import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _USUAL = {_M_MMAP_THRESHOLD: 2**25, _M_TRIM_THRESHOLD: 2**26}  # as high as glibc itself raises them
-_KEPT = {_M_MMAP_THRESHOLD: 2**26, _M_TRIM_THRESHOLD: 2**31 - 1}
+_KEPT = 2**26  # bytes of the largest block that is kept
 
 
 @contextlib.contextmanager
 def kept_memory():
     """For the time of a run: freed blocks of up to 64 MiB stay with the process (up to 2 GiB).
+
+    glibc before 2.35 keeps those of up to 32 MiB.
 
     A training step frees its tensors and the next makes them again. glibc gives large blocks back
     to the system in between, which then clears and maps each of their pages anew: a fifth to a
@@ -30,8 +32,9 @@ def kept_memory():
         yield
         return
     try:
-        for parameter, value in _KEPT.items():
-            library.mallopt(parameter, value)
+        if not library.mallopt(_M_MMAP_THRESHOLD, _KEPT):  # before 2.35 it takes 32 MiB at most
+            library.mallopt(_M_MMAP_THRESHOLD, _USUAL[_M_MMAP_THRESHOLD])
+        library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         yield
     finally:
         for parameter, value in _USUAL.items():

@@ -46,14 +46,14 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """The inverse of :func:`encode` (tuples come back as lists)."""
+    """The inverse of :func:`encode` (tuples come back as lists); arrays are on the CPU."""
     if isinstance(value, dict):
         if "__sparse__" in value:
-            row, col, data = (value[name].numpy() for name in ("row", "col", "data"))
+            row, col, data = (value[name].cpu().numpy() for name in ("row", "col", "data"))
             matrix = sp.coo_matrix((data, (row, col)), shape=tuple(value["shape"]))
             return matrix.asformat(value["__sparse__"])
         if "__array__" in value:
-            return value["__array__"].numpy()
+            return value["__array__"].cpu().numpy()
         return {key: decode(item) for key, item in value.items()}
     if isinstance(value, list):
         return [decode(item) for item in value]

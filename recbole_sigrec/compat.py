@@ -204,4 +204,25 @@ BROKEN_MODELS = {
     name: "it builds its graph through scipy.sparse.dok_matrix._update, which SciPy 1.13 removed"
     for name in ("SpectralCF", "GCMC", "KGIN", "MCCLK")
 }
-"""RecBole's models that do not run on current libraries and that we do not repair: name → why."""
+BROKEN_MODELS["RaCT"] = (
+    "its trainer of RecBole's pretrains for 150 epochs whatever `epochs` says, into a pickled file "
+    "whose name all of its runs share"
+)
+"""RecBole's models that do not run here and that we do not repair: name → why."""
+
+TRAINING_STATE = {
+    "MultiVAE": ("update",),
+    "MacridVAE": ("update",),
+    "DiffRec": ("Lt_history", "Lt_count"),
+    "LDiffRec": ("Lt_history", "Lt_count", "update_count", "update_count_vae"),
+}
+"""What RecBole's models keep from step to step beside their parameters: name → attributes."""
+
+
+def why_not_resumed(config) -> str:
+    """Why a run of RecBole's model cannot go on from a checkpoint; empty where it can."""
+    if config["model"] == "RecVAE":
+        return "it has two optimizers, of which a checkpoint keeps one"
+    if config["model"] == "NCL" and config["m_step"] > 1:
+        return "its clusters, made anew each m_step epochs, are no part of a checkpoint"
+    return ""

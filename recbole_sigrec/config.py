@@ -17,7 +17,7 @@ import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_sigrec import compat, distributed
 from recbole_sigrec.errors import ConfigError, did_you_mean
@@ -142,11 +142,14 @@ class RecBoleKeys(Keys):
     checkpoint_dir: str = setting("the folder of the checkpoints", min_length=1)
     epochs: int = setting("at most so many epochs", ge=0)
     train_batch_size: int = setting("training pairs per batch", ge=1)
-    learner: Annotated[
-        Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"], LOWER_CASE
-    ] = setting("the optimizer")
+    learner: Annotated[Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"], LOWER_CASE] = setting(
+        "the optimizer"
+    )
     learning_rate: float = setting("its learning rate", gt=0)
     weight_decay: float = setting("its L2 penalty", ge=0)
+    clip_grad_norm: dict[str, Any] | None = setting(
+        "arguments of torch's clip_grad_norm_, as {max_norm: 5}"
+    )
     eval_step: int = setting("epochs from one validation to the next (0: none)", ge=0)
     stopping_step: int = setting("validations without a better score before stopping", ge=0)
     eval_batch_size: int | None = setting("scores per evaluation batch", ge=1)
@@ -277,6 +280,7 @@ class Config(RecBoleConfig):
         self._command_line = parse_command_line(command_line)
         super().__init__(model, dataset, config_file_list, config_dict)
         self._check_keys()
+        self._check_sampling()
         self.plugin = PluginKeys.read(self)
         keys = getattr(self.model_class, "Keys", None)
         self.model_keys = keys.read(self) if keys is not None else None
@@ -386,6 +390,35 @@ class Config(RecBoleConfig):
             self.final_config_dict["device"] = torch.device("cuda", place.local_rank)
         if not distributed.is_first():  # one process speaks
             self.final_config_dict.update(state="error", show_progress=False, log_wandb=False)
+
+    def _check_sampling(self):
+        """Refuse what RecBole's samplers and evaluators would find when training has begun."""
+        given = self.final_config_dict["train_neg_sample_args"]
+        pairwise = self.final_config_dict.get("MODEL_INPUT_TYPE") == InputType.PAIRWISE
+        if given["distribution"] == "none":
+            if pairwise and self.internal_config_dict.get("train_neg_sample_args") is not None:
+                raise ConfigError(
+                    f"config key [train_neg_sample_args] = [None]: {self.model} learns from "
+                    f"negatives; leave the key out, or give a distribution: uniform or popularity"
+                )
+        else:
+            least = {"sample_num": 1, "candidate_num": 1 if given["dynamic"] else 0}
+            for key, limit in least.items():
+                if type(given[key]) is not int or given[key] < limit:
+                    raise ConfigError(
+                        f"config key [train_neg_sample_args] has [{key}] = [{given[key]}]: it must "
+                        f"be a whole number of at least {limit}"
+                        f"{' with dynamic: True' if given['dynamic'] else ''}"
+                    )
+        modes = self.final_config_dict["eval_args"]["mode"]
+        if (
+            self.final_config_dict["eval_type"] == EvaluatorType.RANKING
+            and "labeled" in modes.values()
+        ):
+            raise ConfigError(
+                f"config key [eval_args] = [{self.final_config_dict['eval_args']}]: mode: labeled "
+                f"is for value metrics such as AUC; metrics of rankings need full, uniN or popN"
+            )
 
     def _check_keys(self):
         """Refuse a key that nothing reads; a foreign model's own keys pass unless nearly ours."""

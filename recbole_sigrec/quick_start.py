@@ -30,7 +30,7 @@ from recbole_sigrec.allocator import kept_memory
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.data.loaders import loader_class
-from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.errors import ConfigError, DataError
 from recbole_sigrec.registry import resolve_model
 from recbole_sigrec.sampler import Sampler
 from recbole_sigrec.trainer import check_shared, trainer_class
@@ -239,8 +239,15 @@ def data_preparation(config, dataset, parts=None):
 
     Raises:
         ConfigError: there are fewer items than the largest cutoff of ``topk``.
+        DataError: the evaluation needs labels that are not there.
     """
     check_cutoffs(config, dataset)
+    label = config["LABEL_FIELD"]
+    if "labeled" in config["eval_args"]["mode"].values() and label not in dataset.inter_feat:
+        raise DataError(
+            f"config key [eval_args] has mode: labeled, and data set [{config['dataset']}] has no "
+            f"field [{label}]: name it under load_col, or make it with threshold"
+        )
     parts = dataset.build() if parts is None else parts
     if config["eval_batch_size"] is None:
         full = set(config["eval_args"]["mode"].values()) == {"full"}
@@ -294,6 +301,12 @@ def _samplers(config, dataset, parts):
             if base.distribution != distribution:
                 base.set_distribution(distribution)
         elif config["repeatable"]:
+            if config["negative_items"] != "all":
+                raise ConfigError(
+                    f"config keys [repeatable] = [True] and [negative_items] = "
+                    f"[{config['negative_items']}]: RecBole's sampler of repeatable items draws "
+                    f"from all; set negative_items: all"
+                )
             base = RepeatableSampler(list(phases), dataset, distribution, alpha)
         else:
             base = Sampler(list(phases), list(parts), distribution, alpha, config["negative_items"])
@@ -345,6 +358,8 @@ def load_data_and_model(model_file: str, model: type | None = None, **overrides)
     dataset = create_dataset(config)
     loaders = data_preparation(config, dataset)
     net = build_model(config, loaders[0])
+    if config["device"].type != "cpu":  # tensors that are no parameters stay where they are put
+        state = checkpoint.load(model_file, config["device"])
     net.load_state_dict(state["state_dict"])
     net.load_other_parameter(state["other_parameter"])
     return config, net, dataset, *loaders

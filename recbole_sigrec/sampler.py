@@ -22,7 +22,9 @@ class Sampler(RecBoleSampler):
         phases, datasets, distribution, alpha: as in RecBole.
         candidates: negatives of training are drawn from ``all`` items, or from those with a
             training interaction (``train``): an item that nobody has used in training is then
-            never pushed down. Evaluation draws from all items in any case.
+            never pushed down. Evaluation's uniform draws are from all items in any case; by
+            popularity, here and there, from those of training, whose popularity it is (RecBole
+            counts all three parts, which tells of the test).
     """
 
     def __init__(
@@ -51,9 +53,14 @@ class Sampler(RecBoleSampler):
             tokens = self._train.field2id_token[self._train.uid_field][full]
             raise DataError(
                 f"negative sampling: user(s) {some(tokens)} have used every item that a negative "
-                f"can be drawn from; set negative_items: all, or leave such users out with "
-                f"user_inter_num_interval"
+                f"can be drawn from; set negative_items: all, or {self._without()}"
             )
+
+    def _without(self) -> str:
+        """How such users are left out: RecBole filters nothing where the split is given."""
+        if self._train.benchmark_filename_list is None:
+            return "leave such users out with user_inter_num_interval"
+        return "remove such users from the interactions' file(s)"
 
     def _limited(self) -> bool:
         """Whether training draws from the items of the training part alone."""
@@ -91,8 +98,8 @@ class Sampler(RecBoleSampler):
             keys = result[phase].keys
         if (result[self.phases[-1]].sizes + 1 == self.item_num).any():  # [PAD] is an item
             raise ValueError(
-                "some users have used all items, so that no negative can be drawn for them; leave "
-                "such users out with user_inter_num_interval"
+                f"some users have used all items, so that no negative can be drawn for them; "
+                f"{self._without()}"
             )
         return result
 

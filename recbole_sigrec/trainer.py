@@ -16,6 +16,7 @@ from recbole.trainer import TraditionalTrainer
 from recbole.trainer import Trainer as RecBoleTrainer
 from recbole.utils import get_local_time, get_trainer
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from recbole_sigrec import checkpoint, compat, distributed
@@ -120,7 +121,7 @@ class SafeTrainer:
                     "valid_result": dict(self._valid_result),
                 }
             )
-            if saved and distributed.is_first():
+            if saved and distributed.is_first() and not compat.why_not_resumed(self.config):
                 self._save_last(epoch)
             if after is not None:
                 after(epoch, score)
@@ -132,8 +133,9 @@ class SafeTrainer:
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
         start = time.perf_counter()
         if self.config["learning_rate_scheduler"]:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate_of(epoch_idx)
+            for optimizer in (v for v in vars(self).values() if isinstance(v, Optimizer)):
+                for group in optimizer.param_groups:
+                    group["lr"] = self.learning_rate_of(epoch_idx)
         hook = getattr(self.model, "on_epoch_start", None)
         if hook is not None:
             hook(epoch_idx)
@@ -188,6 +190,7 @@ class SafeTrainer:
             **self._header(epoch),
             **self._model_state(),
             "optimizer": self.optimizer.state_dict(),
+            "training_state": {name: getattr(self.model, name) for name in self._state_names()},
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": dict(self.best_valid_result or {}),
@@ -207,6 +210,9 @@ class SafeTrainer:
             state["random"]["cuda"] = [torch.cuda.get_rng_state()]
         checkpoint.save(state, self.last_file)
 
+    def _state_names(self) -> tuple[str, ...]:
+        return compat.TRAINING_STATE.get(self.config["model"], ())
+
     def resume_checkpoint(self, resume_file, train_data=None):
         """Go on from a ``*.last.pth`` file: parameters, optimiser, stopping and random states.
 
@@ -216,8 +222,12 @@ class SafeTrainer:
 
         Raises:
             DataError: the file is not a checkpoint, or lacks a part.
-            ConfigError: it is of another model, data set or size, or holds only a best model.
+            ConfigError: it is of another model, data set or size, or holds only a best model; or
+                runs of the model cannot be resumed.
         """
+        reason = compat.why_not_resumed(self.config)
+        if reason:
+            raise ConfigError(f"a run of {self.config['model']} cannot be resumed: {reason}")
         state = checkpoint.load(resume_file, self.device)
         if "optimizer" not in state:
             raise ConfigError(
@@ -240,6 +250,8 @@ class SafeTrainer:
             ) from None
         self._check_same_config(resume_file, json.loads(state["config"]))
         self.optimizer.load_state_dict(state["optimizer"])
+        for name in self._state_names():
+            setattr(self.model, name, state["training_state"][name])
         self.start_epoch = state["epoch"] + 1
         for key in ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "history"):
             setattr(self, key, state[key])

@@ -61,18 +61,24 @@ def test_another_library_is_left_alone(monkeypatch):
 
 
 @glibc
-def test_a_run_keeps_memory(monkeypatch):
+@pytest.mark.parametrize("old", [False, True])
+def test_a_run_keeps_memory(monkeypatch, old):
+    """An old glibc takes a threshold of 32 MiB, and refuses 64."""
     calls = []
 
     class Library:
         def mallopt(self, *given):
             calls.append(given)
+            return not (old and given[1] == 2**26 and given[0] == allocator._M_MMAP_THRESHOLD)
 
         def malloc_trim(self, pad):
             calls.append(pad)
 
     monkeypatch.setattr(allocator, "_glibc", Library)
     with machine_settings(1):
-        assert dict(calls) == allocator._KEPT
-    assert dict(calls[2:-1]) == allocator._USUAL
+        assert dict(calls) == {
+            allocator._M_MMAP_THRESHOLD: 2**25 if old else 2**26,
+            allocator._M_TRIM_THRESHOLD: 2**31 - 1,
+        }
+    assert dict(calls[2 + old : -1]) == allocator._USUAL
     assert calls[-1] == 0

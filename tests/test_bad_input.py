@@ -509,6 +509,7 @@ ARGUMENTS = {
     "--model=SigRecc": ["[SigRecc]", "Did you mean 'SIGRec'?"],
     "--model=LigthGCN": ["[LigthGCN]", "Did you mean 'LightGCN'?"],
     "--model=GCMC": ["[GCMC]", "SciPy 1.13"],
+    "--model=RaCT": ["[RaCT]", "150 epochs"],
     # keys that nothing reads
     "--colab_weight=0.5": ["[colab_weight]", "Did you mean 'collab_weight'?"],
     "--learning_rat=0.5": ["[learning_rat]", "Did you mean 'learning_rate'?"],
@@ -552,6 +553,14 @@ ARGUMENTS = {
     "--eval_args={mode: unix}": ["[eval_args]", "'x'"],
     "--train_neg_sample_args=5": ["train_neg_sample_args", "should be a dict"],
     "--train_neg_sample_args={distribution: normal}": ["train_neg_sample_args", "[normal]"],
+    "--train_neg_sample_args=~": ["[train_neg_sample_args] = [None]", "learns from negatives"],
+    "--train_neg_sample_args={dynamic: True}": ["[candidate_num] = [0]", "at least 1"],
+    "--train_neg_sample_args={sample_num: 0}": ["[sample_num] = [0]", "at least 1"],
+    "--train_neg_sample_args={sample_num: x}": ["[sample_num] = [x]", "whole number"],
+    "--clip_grad_norm=5.0": ["[clip_grad_norm] = [5.0]", "{max_norm: 5}"],
+    "--learner=sparse_adam": ["[learner] = [sparse_adam]", "'adam'"],
+    "--eval_args={mode: labeled}": ["[eval_args]", "full, uniN or popN"],
+    "--repeatable=True": ["[repeatable] = [True]", "set negative_items: all"],
     "--data_path=": ["[data_path] = [None]", "string"],
     "--checkpoint_dir=~": ["[checkpoint_dir] = [None]", "string"],
     # pickled data sets
@@ -585,6 +594,10 @@ def test_argument(folder, refused, argument):
         (["--seed=1", "--seed=2"], ["[seed]", "twice"]),
         (["--model=SIGRec", "--model=BM3"], ["--model", "twice"]),
         (["--model=ItemKNN", "--colab_weight=1"], ["Did you mean 'collab_weight'?"]),
+        (
+            ["--metrics=[AUC]", "--valid_metric=AUC", "--eval_args={mode: labeled}"],
+            ["[toy] has no field [label]"],
+        ),
     ],
 )
 def test_arguments(folder, refused, arguments, says):

@@ -29,6 +29,7 @@ def part(pairs, n_users, n_items):
         user_num=n_users,
         item_num=n_items,
         inter_feat={"user_id": users, "item_id": items},
+        benchmark_filename_list=None,
     )
 
 
@@ -218,8 +219,13 @@ def as_pairs(batch):
 
 
 def test_a_user_who_has_used_everything_is_refused():
-    with pytest.raises(ValueError, match="all items"):
-        make([(2, i) for i in range(1, 12)])
+    pairs = [(2, i) for i in range(1, 12)]
+    with pytest.raises(DataError, match=r"all items.*user_inter_num_interval"):
+        make(pairs)
+    given = [part(p, 6, 12) for p in (pairs, (), ())]
+    given[0].benchmark_filename_list = ["train", "valid", "test"]  # then RecBole filters nothing
+    with pytest.raises(DataError, match=r"all items.*remove such users from the interactions"):
+        Sampler(PHASES, given)
 
 
 def test_a_user_who_has_used_every_candidate_is_refused():

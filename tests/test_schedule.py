@@ -45,6 +45,14 @@ def test_without_a_scheduler_it_is_constant(fit):
     assert fit(epochs=3, learning_rate=0.02)[0] == [0.02] * 3
 
 
+def test_all_of_a_trainers_optimizers_have_it(planted, make_config, prepare):
+    keys = {"epochs": 3, "learning_rate": 0.1, "learning_rate_scheduler": [0.1, 1]}
+    prepared = prepare(make_config("RecVAE", planted.folder, **keys))
+    prepared.trainer.fit(prepared.train, prepared.valid)
+    for optimizer in (prepared.trainer.optimizer_encoder, prepared.trainer.optimizer_decoder):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3, rel=1e-12)
+
+
 def test_a_resumed_run_goes_on_with_its_rate(fit):
     keys = {"learning_rate": 0.02, "learning_rate_scheduler": [0.5, 3], "seed": 3}
     whole, one = fit(epochs=5, **keys)

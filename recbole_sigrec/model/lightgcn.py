@@ -20,6 +20,10 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
     :mod:`~recbole_sigrec.graph.adjacency` and :func:`~recbole_sigrec.gemm.matmul_nt`.
     """
 
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.register_load_state_dict_post_hook(_drop_restored)
+
     def get_norm_adj_mat(self) -> SparseGraph:
         """[n_users + n_items, n_users + n_items]."""
         return SparseGraph(self.adjacency())
@@ -48,3 +52,8 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
             self.restore_user_e, self.restore_item_e = self.forward()
         users = self.restore_user_e[interaction[self.USER_ID]]
         return matmul_nt(users, self.restore_item_e).view(-1)
+
+
+def _drop_restored(model: LightGCN, _incompatible_keys) -> None:
+    """Called by torch when parameters have been loaded: evaluation's representations are others."""
+    model.restore_user_e = model.restore_item_e = None
