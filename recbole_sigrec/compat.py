@@ -65,20 +65,31 @@ def one_tensorboard():
 
 @contextlib.contextmanager
 def plain_tables():
-    """While RecBole reads atomic files: quotation marks are text, and only nothing is a missing id.
+    """While RecBole reads atomic files: in those separated by tabs quotation marks are text, and in
+    all of them only nothing is a missing id.
 
     pandas' defaults, which it uses, join lines from one quotation mark to the next, and take the
     ids NA, None, nan and null for missing ones.
+
+    Raises:
+        ValueError: all ids of a file separated by tabs are in quotation marks.
     """
     module = recbole.data.dataset.dataset
     original = module.pd
 
-    def read_csv(file, dtype, **how):
+    def read_csv(file, dtype, delimiter, **how):
         missing = {name: _MISSING if kind is np.float64 else [] for name, kind in dtype.items()}
-        how = {**how, "quoting": csv.QUOTE_NONE, "keep_default_na": False, "na_values": missing}
-        frame = original.read_csv(file, dtype=dtype, **how)
+        how = {**how, "keep_default_na": False, "na_values": missing}
+        if delimiter == "\t":
+            how["quoting"] = csv.QUOTE_NONE
+        frame = original.read_csv(file, dtype=dtype, delimiter=delimiter, **how)
         for name in frame:
             if name.endswith(f":{FeatureType.TOKEN.value}"):
+                if delimiter == "\t" and len(frame) and frame[name].str.fullmatch('".*"').all():
+                    raise ValueError(
+                        f"all of column [{name}] in {file} is in quotation marks, which are part "
+                        f"of the text where tabs separate; remove them"
+                    )
                 frame[name] = frame[name].where(frame[name] != "")
         return frame
 
@@ -89,7 +100,10 @@ def plain_tables():
         module.pd = original
 
 
-_MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]  # numbers, as pandas reads them
+_MISSING = [  # what pandas takes for a missing number
+    *("", "NaN", "-NaN", "nan", "-nan", "NA", "<NA>", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A"),
+    *("NULL", "null", "None", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+]
 
 
 def fill_missing(feat: pd.DataFrame, field2type: dict) -> pd.DataFrame:

@@ -190,14 +190,17 @@ YamlLoader.add_implicit_resolver(
 
 
 PATH_KEYS = frozenset({"data_path", "checkpoint_dir", "graph_cache_dir", "result_file", "resume"})
-"""Keys whose string is a path as it stands, whatever YAML would make of it."""
+"""Keys whose string is a path as it stands, whatever else YAML would make of it."""
 
 
 def parse_value(text: str, key: str = "") -> Any:
     """A key's string value as a YAML scalar or flow collection, or a path as it stands; ``None``
     is null. Never evaluated."""
     if key in PATH_KEYS:
-        return None if text.strip() in ("", "~", "null", "None") else text
+        quoted = re.fullmatch(r"\s*(['\"])(.*)\1\s*", text, flags=re.DOTALL)
+        if quoted:
+            return quoted[2]
+        return None if text.strip().lower() in ("", "~", "null", "none") else text
     if text.strip() == "None":
         return None
     try:

@@ -234,7 +234,8 @@ class SafeTrainer:
                 f"checkpoint [{resume_file}] holds the best model alone; resume from the "
                 f"*.last.pth file beside it"
             )
-        missing = sorted(_LAST_KEYS - set(state))
+        needed = _LAST_KEYS | ({"training_state"} if self._state_names() else set())
+        missing = sorted(needed - set(state))
         if missing:
             raise DataError(f"checkpoint [{resume_file}] is incomplete: it lacks {some(missing)}")
         for key in ("model", "dataset"):

@@ -246,7 +246,7 @@ class Slow(BPR):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         Path(f"begun-{config['seed']}").touch()
-        time.sleep(60)
+        time.sleep(600)
 
 
 @pytest.fixture
@@ -259,27 +259,49 @@ def forked(monkeypatch):
 
 def test_a_killed_worker_does_not_fail_the_others(toy, tmp_path, forked, capsys):
     arms = [Arm("bad", Killed), Arm("BPR", "BPR"), Arm("ItemKNN", "ItemKNN")]
-    with pytest.raises(SIGRecError, match=r"1 of 3 runs failed.*bad, seed 1: its process was kill"):
-        compare(arms, "toy", [1], tmp_path / "out", values=toy, jobs=2)
-    assert {f.name for f in (tmp_path / "out/runs").glob("*.json")} == {
-        "BPR-1.json",
-        "ItemKNN-1.json",
-    }
+    with pytest.raises(SIGRecError, match=r"2 of 6 runs failed.*bad, seed 1: its process ended by"):
+        compare(arms, "toy", [1, 2], tmp_path / "out", values=toy, jobs=2)
+    whole = compare(arms[1:], "toy", [1, 2], tmp_path / "alone", values=toy)
+    again = compare(arms[1:], "toy", [1, 2], tmp_path / "out", values=toy)
+    assert [r["test_result"] for r in again["runs"]] == [r["test_result"] for r in whole["runs"]]
+
+
+def _cannot_start(*_):
+    os._exit(1)
+
+
+def test_workers_that_cannot_start_are_told_once(toy, tmp_path, forked, monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "_start_worker", _cannot_start)
+    with pytest.raises(SIGRecError, match=r"3 of 3 runs failed.*could not start.*__main__"):
+        compare([Arm("BPR", "BPR")], "toy", [1, 2, 3], tmp_path / "out", values=toy, jobs=2)
+    assert "(see " not in capsys.readouterr().err  # no log was written
+
+
+def test_a_comparison_of_an_earlier_version_is_told(toy, tmp_path):
+    compare([Arm("BPR", "BPR")], "toy", [1], tmp_path / "out", values=toy)
+    record = json.loads((tmp_path / "out/comparison.json").read_text("utf-8"))
+    record["fingerprint"] = record["fingerprint"].partition(":")[2]
+    (tmp_path / "out/comparison.json").write_text(json.dumps(record), "utf-8")
+    with pytest.raises(DataError, match="is of an earlier version"):
+        compare([Arm("BPR", "BPR")], "toy", [1], tmp_path / "out", values=toy)
 
 
 def test_ctrl_c_begins_no_other_run(toy, tmp_path, forked):
     begun = [Path(f"begun-{seed}") for seed in range(1, 7)]
 
     def interrupted():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored here
         compare([Arm("slow", Slow)], "toy", range(1, 7), tmp_path / "out", values=toy, jobs=2)
 
     child = forked.Process(target=interrupted)
     child.start()
+    deadline = time.monotonic() + 60
     try:
         while not (begun[0].exists() and begun[1].exists()):
+            assert child.is_alive() and time.monotonic() < deadline
             time.sleep(0.01)
         os.kill(child.pid, signal.SIGINT)
-        child.join(20)
+        child.join(60)
         assert child.exitcode == 1
     finally:
         child.kill()

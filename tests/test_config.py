@@ -262,6 +262,11 @@ def test_data_path():
     assert Path(make(dataset="ml-100k")["data_path"]).name == "ml-100k"
     assert (Path(make(dataset="ml-100k")["data_path"]) / "ml-100k.inter").is_file()
     Path("own/ml-100k").mkdir(parents=True)  # a user's own comes first
+    for text in ("own", "'own'", ' "own" '):
+        assert Path(make(dataset="ml-100k", values={"data_path": text})["data_path"]) == Path(
+            "own/ml-100k"
+        )
+    assert make(values={"resume": "NULL", "result_file": "0755"})["resume"] is None
     own = make(dataset="ml-100k", values={"data_path": "own"})["data_path"]
     assert Path(own) == Path("own/ml-100k")
 

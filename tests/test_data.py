@@ -325,10 +325,27 @@ def test_ids_of_atomic_files_are_text(tmp_path):
     assert sorted(dataset.field2id_token["item_id"][1:]) == sorted(tokens)
     assert len(dataset.inter_feat) == len(rows)
     assert dataset.modality_mask["words"][1:].all()
+    assert np.isnan(dataset.item_feat["year"]).sum() == 0
+    quoted = re.sub(r"[^\t\n]+", r'"\g<0>"', "\n".join(rows))
+    (folder / "odd.inter").write_text("user_id:token\titem_id:token\n" + quoted, "utf-8")
+    with pytest.raises(DataError, match=r"column \[user_id:token\].*in quotation marks.*remove"):
+        load(folder, load_col={"inter": ["user_id", "item_id"]})
+    (folder / "odd.inter").write_text("user_id:token\titem_id:token\n" + "\n".join(rows), "utf-8")
     text = (folder / "odd.item").read_text("utf-8").replace("title:token_seq", "title")
     (folder / "odd.item").write_text(text, "utf-8")
     with pytest.raises(DataError, match=r"odd\.item: column \[title\] has no type"):
         load(folder, load_col=None)
+
+
+def test_atomic_files_of_another_separator_may_be_quoted(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    rows = [f'u{user},"i{(user + n) % 8}, x"' for user in range(8) for n in range(5)]
+    head = "user_id:token,item_id:token\n"
+    (folder / "a.inter").write_text(head + "\n".join(rows), "utf-8")
+    dataset = load(folder, "BPR", field_separator=",", load_col=None)
+    assert "i3, x" in dataset.field2id_token["item_id"]
+    assert len(dataset.inter_feat) == len(rows)
 
 
 @pytest.mark.parametrize("array", [np.array([3, 1, 2]), np.array([b"3", b"1", b"2"])])

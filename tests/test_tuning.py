@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import multiprocessing
 import shlex
@@ -164,32 +165,40 @@ def test_a_search_that_is_cut_off_goes_on(tuned, stub):
     assert tried(tuned(trials=8))[:7] == tried(whole)  # more may be asked for later
 
 
-def test_a_configuration_that_kills_the_search_is_given_up(tuned, stub):
-    """Three times, before its first validation; later it is something else that cuts it off."""
+def test_a_configuration_that_kills_the_search_is_given_up(tuned, stub, capsys):
+    """Three times, before its first validation; later, or by Ctrl-C, something else cuts it off."""
 
-    def killed(trial):
+    class Killed(BaseException):
+        pass
+
+    def dies(trial, error=Killed, validated=False):
+        if validated:
+            trial.report(0.5, 0)
         if space.decode(trial.params)["learning_rate"] == 0.001:
-            raise KeyboardInterrupt
+            raise error
         return height(trial.params)
 
-    stub(killed)
+    stub(dies)
     for _ in range(study.ATTEMPTS):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Killed):
             tuned(trials=2, weight_decay=0.0)
+    with pytest.raises(SIGRecError, match="all were cut off before their first validation"):
+        tuned(trials=1, weight_decay=0.0)
+    assert "given up: {'learning_rate': 0.001}" in capsys.readouterr().out
     result = tuned(trials=2, weight_decay=0.0)  # the given-up one is one of the two
     assert [t["state"] for t in result["trials"]] == ["cut off"] * study.ATTEMPTS + ["complete"]
     assert [t["seconds"] for t in result["trials"][:-1]] == [None] * study.ATTEMPTS
 
-    def stopped(trial):
-        trial.report(0.5, 0)
-        return killed(trial)
-
-    stub(stopped)
-    for _ in range(study.ATTEMPTS + 2):
-        with pytest.raises(KeyboardInterrupt):
-            tuned(trials=2, weight_decay=0.0, out="stopped")
-    stub(lambda trial: height(trial.params))
-    assert (0.001,) in tried(tuned(trials=2, weight_decay=0.0, out="stopped"))
+    for out, how in {
+        "validated": {"validated": True},
+        "stopped": {"error": KeyboardInterrupt},
+    }.items():
+        stub(functools.partial(dies, **how))
+        for _ in range(study.ATTEMPTS + 2):
+            with pytest.raises(how.get("error", Killed)):
+                tuned(trials=2, weight_decay=0.0, out=out)
+        stub(lambda trial: height(trial.params))
+        assert (0.001,) in tried(tuned(trials=2, weight_decay=0.0, out=out))
 
 
 def test_its_command_runs_whatever_the_folder_is_called(tuned, stub, capsys):

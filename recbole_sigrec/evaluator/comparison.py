@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +26,7 @@ from recbole_sigrec.evaluator.arms import (
     difference,
 )
 from recbole_sigrec.evaluator.runs import Run, execute
-from recbole_sigrec.evaluator.split import Split
+from recbole_sigrec.evaluator.split import FINGERPRINT, Split
 from recbole_sigrec.processes import alone_in, worker_pool
 from recbole_sigrec.quick_start import check_cutoffs, check_outputs, quiet, write_json
 
@@ -163,6 +164,8 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
     except (ValueError, KeyError) as error:
         raise DataError(f"{path} is damaged ({error}); name another folder") from None
     remedy = f"[{out}] is kept as it is; name another folder"
+    if not fingerprint.startswith(FINGERPRINT):
+        raise DataError(f"{path} is of an earlier version of this plugin. {remedy}")
     arms = {label: config for label, config in arms.items() if _has_begun(out, label)}
     changed = difference(protocol, record["protocol"])
     if changed and arms:
@@ -224,7 +227,9 @@ def _execute_all(
                 tqdm.write(f"[{done}/{total}] {run.summary()}", file=sys.stderr)
             else:
                 failed.append(f"{run}: {error}")
-                tqdm.write(f"failed: {failed[-1]} (see {run.path('.log')})", file=sys.stderr)
+                log = run.path(".log")
+                see = f" (see {log})" if log.is_file() else ""
+                tqdm.write(f"failed: {failed[-1]}{see}", file=sys.stderr)
     if failed:
         raise SIGRecError(
             f"{len(failed)} of {total} runs failed; the others are kept, and the same command "
@@ -245,27 +250,40 @@ def _here(todo: list[Run], setting: Setting, split: Split) -> Ended:
 
 
 def _in_workers(todo: list[Run], setting: Setting, first: Arm, split: Split, jobs: int) -> Ended:
-    """Several at a time. A process that is killed takes the pool along: what had not ended is then
-    run one by one, so that only what is killed again has failed."""
-    threads = max(1, torch.get_num_threads() // jobs)
+    """Several at a time. A process that is killed takes its pool along: the runs that were at work
+    are then made one by one, so that only what is killed again has failed, and the rest as before.
+    """
+    threads = max(1, torch.get_num_threads() // jobs)  # of every run, whatever runs beside it
 
     def attempt(runs: list[Run], jobs: int) -> Ended:
         with worker_pool(jobs, _start_worker, split.fingerprint, first) as pool:
             futures = {pool.submit(_work, run, setting, threads): run for run in runs}
             for future in as_completed(futures):
-                yield futures[future], future.exception()
+                run, error = futures[future], future.exception()
+                yield run, None if run.done else error
 
-    killed = []
-    for run, error in attempt(todo, jobs):
-        if isinstance(error, BrokenProcessPool):
-            killed.append(run)
-        else:
-            yield run, error
-    for run in sorted(killed, key=todo.index):
-        for _, error in attempt([run], 1):
+    left = todo
+    while left:
+        began, lost = time.time(), []
+        for run, error in attempt(left, jobs):
             if isinstance(error, BrokenProcessPool):
-                error = SIGRecError("its process was killed, as the system does without memory")
-            yield run, error
+                lost.append(run)
+            else:
+                yield run, error
+        at_work = [run for run in lost if run.logged_since(began)]
+        for run in at_work:
+            for _, error in attempt([run], 1):
+                yield run, _DIED if isinstance(error, BrokenProcessPool) else error
+        left = [run for run in todo if run in lost and run not in at_work]
+        if not at_work:  # the processes do not even start
+            yield from ((run, _DIED) for run in left)
+            return
+
+
+_DIED = SIGRecError(
+    "its process ended by itself: killed, as the system does without memory, or crashed; or it "
+    'could not start, as in a script without `if __name__ == "__main__":`'
+)
 
 
 _worker: dict[str, Any] = {}  # in a worker process: what the split is loaded by, and the split

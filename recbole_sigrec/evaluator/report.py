@@ -285,7 +285,7 @@ def _protocol(results: dict[str, Any]) -> str:
         f"Data set {results['dataset']}: {sizes['users']:,} users, {sizes['items']:,} items; "
         f"{sizes['train']:,} pairs for training, {sizes['valid']:,} for validation, "
         f"{sizes['test']:,} for the test. One split for all runs (seed {seed} where "
-        f"it is drawn; fingerprint {results['fingerprint'][:16]}).",
+        f"it is drawn; fingerprint {results['fingerprint'][:18]}).",
         "Modalities: " + (", ".join(modalities) if modalities else "all that were found") + ".",
         *([f"Corrupted content: {', '.join(corrupted)}."] if corrupted else []),
         "All items are ranked for each user, but those that the user has in training (at the test: "

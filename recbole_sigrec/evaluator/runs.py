@@ -57,6 +57,11 @@ class Run:
     def done(self) -> bool:
         return self.path(".json").is_file()
 
+    def logged_since(self, moment: float) -> bool:
+        """Whether something was written to the log since ``moment``, by ``time.time``."""
+        log = self.path(".log")
+        return log.is_file() and log.stat().st_mtime >= moment - 1.0  # file times may be coarse
+
     def read(self) -> dict[str, Any]:
         """The result, as of :func:`recbole_sigrec.run`, with label, config_hash and history."""
         return json.loads(self.path(".json").read_text("utf-8"))

@@ -12,6 +12,9 @@ import numpy as np
 from recbole_sigrec.errors import DataError
 from recbole_sigrec.quick_start import create_dataset, paused_collection, seed_split, split_seed
 
+FINGERPRINT = "2:"
+"""What fingerprints begin with: the version of what they are made of."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -65,8 +68,9 @@ class Split:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the parts' pairs by token, whatever their order, and of the features.
+        """``FINGERPRINT`` and a SHA-256.
 
+        It is of the parts' pairs by token, whatever their order, and of the features.
         Of features that were encoded from columns, it is of what they were encoded from, and of
         imputed rows nothing: both are computed, to the last bit on one machine alone.
         """
@@ -86,4 +90,4 @@ class Split:
             digest.update(mask.numpy())
             encoded = self.dataset.encoded_from.get(name)
             digest.update(features[mask].numpy() if encoded is None else encoded)
-        return digest.hexdigest()
+        return FINGERPRINT + digest.hexdigest()

@@ -84,6 +84,7 @@ def write_best(study: optuna.Study, task: Task) -> dict[str, Any]:
     rows = [row(trial, task) for trial in trials]
     if not any(trial.state == TrialState.COMPLETE for trial in trials):
         errors = [f"trial {r['trial']}: {r['error']}" for r in rows if r["error"]]
+        errors.append("all were cut off before their first validation")
         raise SIGRecError(f"no trial in [{task.out}] was completed; {errors[0]}")
     best = study.best_trial
     write_text(_best_file(study, task), task.out / BEST)

@@ -29,6 +29,7 @@ from recbole_sigrec.quick_start import (
 from recbole_sigrec.tuning import results
 from recbole_sigrec.tuning.space import check_space, decode, read_space
 from recbole_sigrec.tuning.study import (
+    ATTEMPTS,
     Task,
     check_same,
     enqueue,
@@ -90,7 +91,12 @@ def search(task: Task) -> dict[str, Any]:
         study = open_study(task)
         split = Split.load(task.base)
         check_same(study, task, split.fingerprint)
-        queue_again(study)
+        for params in queue_again(study):
+            print(
+                f"given up: {decode(params)}, cut off {ATTEMPTS} times before its first "
+                f"validation; the system may have killed it for memory",
+                flush=True,
+            )
         if not study.trials:
             enqueue(study, task.default)
         if task.jobs == 1:
@@ -104,7 +110,7 @@ def search(task: Task) -> dict[str, Any]:
                 except BrokenProcessPool:
                     raise SIGRecError(
                         "the process of a trial was killed, as the system does without memory; the "
-                        "same command goes on, with fewer --jobs if that was it"
+                        "same command goes on, with --jobs=1 if that was it"
                     ) from None
         results.write_table(study, task)
         found = results.write_best(study, task)
@@ -183,6 +189,7 @@ def _work(task: Task, study: optuna.Study, split: Split) -> None:
 
 def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> None:
     """Train a trial and tell its score; any error fails it, and the search goes on."""
+    trial.set_user_attr("alone", task.jobs == 1)
     try:
         score = train(trial, task, split)
     except optuna.TrialPruned:
@@ -190,6 +197,9 @@ def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> 
     except Exception as error:  # memory that is not there, shapes that do not fit, …
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
+    except KeyboardInterrupt:
+        trial.set_user_attr("stopped", True)
+        raise
     else:
         study.tell(trial, score)
 

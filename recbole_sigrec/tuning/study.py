@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from recbole_sigrec.config import Config
 from recbole_sigrec.errors import ConfigError, DataError
 from recbole_sigrec.evaluator.arms import Arm, Setting, difference, settled_values
+from recbole_sigrec.evaluator.split import FINGERPRINT
 from recbole_sigrec.tuning.space import Space, size
 
 DATABASE = "study.db"  # in a search's folder
@@ -120,6 +121,11 @@ def check_same(study: optuna.Study, task: Task, fingerprint: str) -> None:
     if before is None:
         study.set_user_attr("task", now)
         return
+    if not before["data set"]["fingerprint"].startswith(FINGERPRINT):
+        raise ConfigError(
+            f"{task.out / DATABASE} is of an earlier version of this plugin. It is kept as it is; "
+            f"name another --out"
+        )
     for part, what in now.items():
         changed = difference(before[part], what)
         if changed:
@@ -135,21 +141,28 @@ def enqueue(study: optuna.Study, params: Mapping[str, Any]) -> None:
     study.enqueue_trial(params, user_attrs={"params": params})
 
 
-def queue_again(study: optuna.Study) -> None:
+def queue_again(study: optuna.Study) -> list[dict[str, Any]]:
     """Give up the trials that were running when the search was cut off, and queue them anew.
 
-    One that was cut off ``ATTEMPTS`` times before its first validation is not queued again. It may
-    be cut off itself, anywhere: no configuration is lost, and none is queued twice.
+    One that was begun in vain ``ATTEMPTS`` times is not queued again. It may be cut off itself,
+    anywhere: no configuration is lost, and none is queued twice.
+
+    Returns:
+        The configurations that are not queued again, in the terms of the space.
     """
+    given_up = []
     waiting = [t.user_attrs["params"] for t in study.get_trials(states=(TrialState.WAITING,))]
     in_vain = _begun_in_vain(study)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         params = trial.user_attrs["params"]
-        in_vain[_text(params)] += not trial.intermediate_values
-        had_failed = "error" in trial.user_attrs
-        if not had_failed and params not in waiting and in_vain[_text(params)] < ATTEMPTS:
-            enqueue(study, params)
+        in_vain[_text(params)] += _is_in_vain(trial)
+        if "error" not in trial.user_attrs and params not in waiting:  # it had not failed yet
+            if in_vain[_text(params)] < ATTEMPTS:
+                enqueue(study, params)
+            else:
+                given_up.append(params)
         study.tell(trial.number, state=TrialState.FAIL)
+    return given_up
 
 
 def was_cut_off(trial: FrozenTrial) -> bool:
@@ -157,13 +170,18 @@ def was_cut_off(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
 
 
+def _is_in_vain(trial: FrozenTrial) -> bool:
+    """Whether a trial that was cut off may be why: alone at work, not stopped by the user, and
+    before its first validation, after which it needs no more memory."""
+    known = trial.user_attrs
+    return known.get("alone", False) and "stopped" not in known and not trial.intermediate_values
+
+
 def _begun_in_vain(study: optuna.Study) -> Counter[str]:
-    """How often each configuration was cut off before its first validation."""
-    return Counter(
-        _text(trial.user_attrs["params"])
-        for trial in study.get_trials(deepcopy=False)
-        if was_cut_off(trial) and not trial.intermediate_values
-    )
+    """How often each configuration was begun in vain."""
+    trials = study.get_trials(deepcopy=False)
+    cut_off = [trial for trial in trials if was_cut_off(trial) and _is_in_vain(trial)]
+    return Counter(_text(trial.user_attrs["params"]) for trial in cut_off)
 
 
 def next_trial(study: optuna.Study, task: Task) -> optuna.Trial | None:
