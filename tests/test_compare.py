@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from concurrent.futures.process import BrokenProcessPool
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -275,6 +276,29 @@ def test_workers_that_cannot_start_are_told_once(toy, tmp_path, forked, monkeypa
     with pytest.raises(SIGRecError, match=r"3 of 3 runs failed.*could not start.*__main__"):
         compare([Arm("BPR", "BPR")], "toy", [1, 2, 3], tmp_path / "out", values=toy, jobs=2)
     assert "(see " not in capsys.readouterr().err  # no log was written
+
+
+def test_a_pool_that_breaks_before_all_is_submitted(toy, tmp_path, forked, monkeypatch):
+    """As one does whose first process dies at once: the rest is submitted to another."""
+    pools = []
+
+    class Breaks(processes.ProcessPoolExecutor):
+        def __init__(self, *given):
+            super().__init__(*given)
+            pools.append(self)
+            self.submitted = 0
+
+        def submit(self, *given):
+            self.submitted += 1
+            if self is pools[0] and self.submitted > 1:
+                raise BrokenProcessPool
+            return super().submit(*given)
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Breaks)
+    arms = [Arm("bad", Killed), Arm("BPR", "BPR"), Arm("ItemKNN", "ItemKNN")]
+    with pytest.raises(SIGRecError, match=r"1 of 3 runs failed.*bad, seed 1: its process ended by"):
+        compare(arms, "toy", [1], tmp_path / "out", values=toy, jobs=2)
+    assert len(list((tmp_path / "out/runs").glob("*.json"))) == 2
 
 
 def test_a_comparison_of_an_earlier_version_is_told(toy, tmp_path):

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from pathlib import Path
@@ -257,7 +257,14 @@ def _in_workers(todo: list[Run], setting: Setting, first: Arm, split: Split, job
 
     def attempt(runs: list[Run], jobs: int) -> Ended:
         with worker_pool(jobs, _start_worker, split.fingerprint, first) as pool:
-            futures = {pool.submit(_work, run, setting, threads): run for run in runs}
+            futures = {}
+            for run in runs:
+                try:
+                    future = pool.submit(_work, run, setting, threads)
+                except BrokenProcessPool as error:  # it broke before all were submitted
+                    future = Future()
+                    future.set_exception(error)
+                futures[future] = run
             for future in as_completed(futures):
                 run, error = futures[future], future.exception()
                 yield run, None if run.done else error
