@@ -215,13 +215,13 @@ REPAIRS = {
 """RecBole's models that need a repair: name → mixin."""
 
 BROKEN_MODELS = {
-    name: "it builds its graph through scipy.sparse.dok_matrix._update, which SciPy 1.13 removed"
-    for name in ("SpectralCF", "GCMC", "KGIN", "MCCLK")
+    **dict.fromkeys(
+        ("SpectralCF", "GCMC", "KGIN", "MCCLK"),
+        "it builds its graph through scipy.sparse.dok_matrix._update, which SciPy 1.13 removed",
+    ),
+    "RaCT": "its trainer of RecBole's pretrains for 150 epochs whatever `epochs` says, into a "
+    "pickled file whose name all of its runs share",
 }
-BROKEN_MODELS["RaCT"] = (
-    "its trainer of RecBole's pretrains for 150 epochs whatever `epochs` says, into a pickled file "
-    "whose name all of its runs share"
-)
 """RecBole's models that do not run here and that we do not repair: name → why."""
 
 TRAINING_STATE = {
