@@ -619,7 +619,7 @@ def test_report_in_a_browser(finished, tmp_path):
 def test_command(toy, tmp_path, capsys):
     values = {**SMALL, **toy}
     arguments = [f"--{key}={value}" for key, value in values.items()]
-    command = ["--models=BPR,ItemKNN", "--dataset=toy", "--seeds=1", *arguments]
+    command = ["--models=BPR, ItemKNN", "--dataset=toy", "--seeds=1", *arguments]
     assert run_command("compare", *command) == 0
     shown = capsys.readouterr()
     assert "gain of the first" in shown.out

@@ -579,7 +579,7 @@ def test_models_are_tuned_with_the_same_budget(values, stub, capsys):
 def test_empty_names_are_no_models(values, stub):
     stub(lambda trial: 0.5)
     arguments = [f"--{key}={value}" for key, value in values.items()]
-    command = ("--models=BPR,", "--dataset=planted", "--trials=1", "--out=both")
+    command = ("--models= BPR, ", "--dataset=planted", "--trials=1", "--out=both")
     assert run_command("tune", *command, *arguments) == 0
     assert [path.name for path in Path("both").iterdir()] == ["BPR"]
 

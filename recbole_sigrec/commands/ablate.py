@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_recbole
+from recbole_sigrec.commands.arguments import Once, Parser, config_files, names, need_recbole
 
 USAGE = """\
 recbole-sigrec ablate [--what variants|sensitivity|robustness] [--dataset NAME] [--seeds N]
@@ -43,15 +43,11 @@ def main(arguments: list[str]) -> int:
         dataset=known.dataset,
         seeds=range(1, known.seeds + 1),
         out=known.out,
-        models=_names(known.models),
-        only=_names(known.variants),
+        models=names(known.models),
+        only=names(known.variants),
         config_files=config_files(known.config_files),
         values=parse_command_line(rest),
         jobs=known.jobs,
     )
     print(table)
     return 0
-
-
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -42,6 +42,11 @@ def config_files(text: str | None) -> list[str]:
         raise SIGRecError(f"--config_files={text}: {error}") from None
 
 
+def names(text: str | None) -> list[str]:
+    """Those of ``--models=A,B``; spaces around a comma are not of a name."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
 def output_file(text: str) -> Path:
     """The path of a file to write, as the type of an argument: its folder must be there."""
     path = Path(text)

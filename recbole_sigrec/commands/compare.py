@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_recbole
+from recbole_sigrec.commands.arguments import Once, Parser, config_files, names, need_recbole
 
 USAGE = """\
 recbole-sigrec compare --models NAME,NAME,… [--dataset NAME] [--seeds N] [--out DIR] [--jobs N]
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     from recbole_sigrec.evaluator.comparison import compare
 
     results = compare(
-        arms=[Arm(name, name) for name in known.models.split(",") if name],
+        arms=[Arm(name, name) for name in names(known.models)],
         dataset=known.dataset,
         seeds=range(1, known.seeds + 1),
         out=known.out,

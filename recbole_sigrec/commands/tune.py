@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_recbole
+from recbole_sigrec.commands.arguments import Once, Parser, config_files, names, need_recbole
 from recbole_sigrec.errors import ConfigError
 
 USAGE = """\
@@ -28,9 +28,9 @@ recbole-sigrec tune --model NAME | --models NAME,NAME,… [--dataset NAME] [--tr
 def main(arguments: list[str]) -> int:
     """Search; 0 if each model has a best configuration."""
     parser = Parser()
-    names = parser.add_mutually_exclusive_group(required=True)
-    names.add_argument("--model", "-m", action=Once)
-    names.add_argument("--models", action=Once)
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--model", "-m", action=Once)
+    group.add_argument("--models", action=Once)
     parser.add_argument("--dataset", "-d", action=Once)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1)
@@ -41,10 +41,9 @@ def main(arguments: list[str]) -> int:
     from recbole_sigrec.config import parse_command_line
     from recbole_sigrec.tuning.search import plan, search
 
-    given = [known.model] if known.models is None else known.models.split(",")
-    names = [name for name in given if name]
-    if not names:
-        raise ConfigError(f"models {given}: name at least one")
+    models = [known.model] if known.model else names(known.models)
+    if not models:
+        raise ConfigError(f"models [{known.models or known.model}]: name at least one")
     tasks = [
         plan(
             model=name,
@@ -56,7 +55,7 @@ def main(arguments: list[str]) -> int:
             params_file=known.params_file,
             jobs=known.jobs,
         )
-        for name in names
+        for name in models
     ]
     for task in tasks:
         search(task)
