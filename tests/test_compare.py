@@ -229,8 +229,15 @@ def test_a_failed_run_does_not_stop_the_others(toy, tmp_path, capsys):
         compare(arms, "toy", [1, 2], tmp_path / "out", values=toy)
     assert len(list((tmp_path / "out/runs").glob("*.json"))) == 3
     assert "no such luck" in (tmp_path / "out/runs/bad-1.log").read_text("utf-8")
-    assert not (tmp_path / "out/results.csv").exists()
     assert "[3/4] ItemKNN, seed 2" in capsys.readouterr().err
+    # The results are of the arms whose runs are all there, and only of these.
+    alone = compare(arms[1:], "toy", [1, 2], tmp_path / "alone", values=toy)
+    kept = json.loads((tmp_path / "out/results.json").read_text("utf-8"))
+    assert [arm["label"] for arm in kept["arms"]] == ["ItemKNN"]
+    assert kept["arms"][0]["mean"]["recall@5"] == alone["arms"][0]["mean"]["recall@5"]
+    with pytest.raises(SIGRecError, match=r"1 of 1 runs failed; the others are kept, and the same"):
+        compare([Arm("bad", Failing)], "toy", [1], tmp_path / "none", values=toy)
+    assert not (tmp_path / "none/results.csv").exists()
 
 
 class Killed(BPR):
@@ -239,6 +246,22 @@ class Killed(BPR):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _compare_killed(values, out):
+    compare([Arm("bad", Killed), Arm("ItemKNN", "ItemKNN")], "toy", [1], out, values=values)
+
+
+def test_a_run_that_kills_the_comparison_does_not_keep_others_from_being_made(toy, tmp_path):
+    fork = multiprocessing.get_context("fork")
+    made = []
+    for _ in range(2):
+        child = fork.Process(target=_compare_killed, args=(toy, tmp_path / "out"))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        made.append([file.stem for file in (tmp_path / "out/runs").glob("*.json")])
+    assert made == [[], ["ItemKNN-1"]]
 
 
 class Slow(BPR):

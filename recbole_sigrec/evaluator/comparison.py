@@ -69,7 +69,7 @@ def compare(
         ConfigError, DataError: the input is wrong, or ``out`` holds another comparison; raised
             before any training.
         SIGRecError: Plotly or statsmodels is missing (before any training); or runs failed, when
-            all others have ended.
+            all others have ended, and the results of the arms without a failed run are written.
     """
     need_libraries()
     quiet()
@@ -97,13 +97,23 @@ def compare(
         runs = [Run(arm, seed, out / "runs") for arm in arms for seed in seeds]
         done = [run for run in runs if run.done]
         _tidy(out, done)
-        todo = [run for run in runs if run not in done]
-        _execute_all(todo, len(done), setting, arms[0], split, jobs)
-        table = results.evaluate(runs, record, split)
-        as_json, as_csv, as_page = (out / name for name in RESULTS)
-        write_json(table, as_json)
-        results.write_csv(table, as_csv)
-        report.write(table, {run.key: run.read()["history"] for run in runs}, as_page)
+        todo = sorted((run for run in runs if run not in done), key=lambda run: run.in_vain)
+        failed = _execute_all(todo, len(done), setting, arms[0], split, jobs)
+        whole = [run for run in runs if run.arm.label not in {run.arm.label for run, _ in failed}]
+        if whole:
+            table = results.evaluate(whole, record, split)
+            as_json, as_csv, as_page = (out / name for name in RESULTS)
+            write_json(table, as_json)
+            results.write_csv(table, as_csv)
+            report.write(table, {run.key: run.read()["history"] for run in whole}, as_page)
+        if failed:
+            labels = dict.fromkeys(run.arm.label for run in whole)
+            raise SIGRecError(
+                f"{len(failed)} of {len(runs)} runs failed; the others are kept, and the same "
+                f"command goes on from there. "
+                + (f"The results in [{out}] are of {some(labels)} alone. " if whole else "")
+                + some([f"{run}: {error}" for run, error in failed])
+            )
     return table
 
 
@@ -203,13 +213,13 @@ def _tidy(out: Path, done: list[Run]) -> None:
 
 def _execute_all(
     todo: list[Run], done: int, setting: Setting, first: Arm, split: Split, jobs: int
-) -> None:
+) -> list[tuple[Run, Exception]]:
     """Execute runs, with their progress on stderr; ``done`` others are there already.
 
     ``first`` is the arm whose config the split was loaded by.
 
-    Raises:
-        SIGRecError: some have failed; raised after all others have ended.
+    Returns:
+        The runs that have failed, and why.
     """
     failed, total = [], done + len(todo)
     if done:
@@ -226,15 +236,11 @@ def _execute_all(
                 bar.update()
                 tqdm.write(f"[{done}/{total}] {run.summary()}", file=sys.stderr)
             else:
-                failed.append(f"{run}: {error}")
+                failed.append((run, error))
                 log = run.path(".log")
                 see = f" (see {log})" if log.is_file() else ""
-                tqdm.write(f"failed: {failed[-1]}{see}", file=sys.stderr)
-    if failed:
-        raise SIGRecError(
-            f"{len(failed)} of {total} runs failed; the others are kept, and the same command "
-            f"goes on from there. {some(failed)}"
-        )
+                tqdm.write(f"failed: {run}: {error}{see}", file=sys.stderr)
+    return failed
 
 
 Ended = Iterable[tuple[Run, Exception | None]]  # runs in the order of their ends

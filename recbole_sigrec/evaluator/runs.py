@@ -57,6 +57,14 @@ class Run:
     def done(self) -> bool:
         return self.path(".json").is_file()
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether it was begun and has nothing to show: no epoch to go on from. It is made after
+        those that were not, since it may be what the system kills the comparison for.
+        """
+        checkpoints = self.path("").glob("*.last.pth")
+        return self.path(".log").is_file() and not self.done and not any(checkpoints)
+
     def logged_since(self, moment: float) -> bool:
         """Whether something was written to the log since ``moment``, by ``time.time``."""
         log = self.path(".log")
