@@ -21,7 +21,7 @@ from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_sigrec import compat, distributed
 from recbole_sigrec.errors import ConfigError, did_you_mean
-from recbole_sigrec.registry import resolve_model
+from recbole_sigrec.registry import known_models, resolve_model
 
 RUNTIME_KEYS = {
     *("model", "dataset", "config_files", "config_file_list", "device", "MODEL_TYPE"),
@@ -32,8 +32,11 @@ RUNTIME_KEYS = {
 }
 """Keys that RecBole reads or sets but that stand in none of its property files."""
 
-PROPERTY_ONLY = frozenset({"model_defaults", "search_space"})
-"""Keys that our property files may hold and a user's config may not."""
+BY_MODEL = "model_defaults"
+"""In a file: model → {key: value}, for that model alone."""
+
+PROPERTY_ONLY = frozenset({BY_MODEL, "search_space"})
+"""Keys that our property files may hold and a user's dict or command line may not."""
 
 
 class Keys(pydantic.BaseModel):
@@ -239,6 +242,27 @@ def known_keys() -> frozenset[str]:
     return frozenset(keys - PROPERTY_ONLY)
 
 
+def _by_model(given: Any, file: str) -> dict[str, dict[str, Any]]:
+    """``model_defaults`` of a user's file; a model of the user's own may have values, too.
+
+    Raises:
+        ConfigError: it is not model → {key: value}, or a model's name is nearly a known one.
+    """
+    given = {} if given is None else given
+    if not isinstance(given, dict) or not all(isinstance(v, dict) for v in given.values()):
+        raise ConfigError(
+            f"config file [{file}]: {BY_MODEL} = [{given}]; write it as {{MODEL: {{key: value}}}}"
+        )
+    known = known_models()
+    for model in given:
+        if model not in known and difflib.get_close_matches(str(model), known, n=1, cutoff=0.85):
+            raise ConfigError(
+                f"config file [{file}]: {BY_MODEL} has values for [{model}], which is no model."
+                f"{did_you_mean(str(model), known)}"
+            )
+    return given
+
+
 @contextlib.contextmanager
 def _config_errors(key: str | None = None):
     """RecBole's errors about values as ours, with the key where RecBole does not say it."""
@@ -253,9 +277,10 @@ class Config(RecBoleConfig):
 
     Order of precedence, as in RecBole: command line > dict > files > property files. Among the
     property files: RecBole's, then our ``overall.yaml``, ``model/<model>.yaml`` and
-    ``dataset/<dataset>.yaml``; the last may hold ``model_defaults: {<model>: {key: value}}``, the
-    values tuned for one model on that data set. A model's file may hold ``search_space: {key:
-    [values]}``, for tuning alone. String values are parsed as YAML, not evaluated.
+    ``dataset/<dataset>.yaml``. A data set's file, and a user's, may hold ``model_defaults:
+    {<model>: {key: value}}``, the values tuned for one model, which win over its other keys. A
+    model's file may hold ``search_space: {key: [values]}``, for tuning alone. String values are
+    parsed as YAML, not evaluated.
 
     Args:
         model: a name, or a model class; default SIGRec.
@@ -280,6 +305,7 @@ class Config(RecBoleConfig):
         parse_strings=True,
     ):
         self._parse_strings = parse_strings
+        self._tuned: dict[str, dict[str, Any]] = {}  # model → the values that files have for it
         self._command_line = parse_command_line(command_line)
         super().__init__(model, dataset, config_file_list, config_dict)
         self._check_keys()
@@ -317,6 +343,8 @@ class Config(RecBoleConfig):
             if not isinstance(content or {}, dict):
                 raise ConfigError(f"config file [{file}] must hold `key: value` lines")
             merged.update(content or {})
+            for model, values in _by_model(merged.pop(BY_MODEL, None), file).items():
+                self._tuned.setdefault(model, {}).update(values)
         return merged
 
     def _load_cmd_line(self):
@@ -334,6 +362,8 @@ class Config(RecBoleConfig):
                 f"model [{name}] is of type {model_class.type.name.lower()}; this plugin trains "
                 f"general and traditional recommenders. Run it with RecBole itself"
             )
+        above = {**self.variable_config_dict, **self.cmd_config_dict}
+        self.external_config_dict.update({**self._tuned.get(name, {}), **above})
         return name, model_class, str(dataset)
 
     def _load_internal_config_dict(self, model, model_class, dataset):
@@ -342,7 +372,7 @@ class Config(RecBoleConfig):
         for file in ("overall.yaml", f"model/{model}.yaml", f"dataset/{dataset}.yaml"):
             if (root / file).is_file():
                 self._update_internal_config_dict(root / file)
-        tuned = self.internal_config_dict.get("model_defaults") or {}
+        tuned = self.internal_config_dict.get(BY_MODEL) or {}
         for key in PROPERTY_ONLY:
             self.internal_config_dict.pop(key, None)
         self.internal_config_dict.update(tuned.get(model, {}))

@@ -39,6 +39,12 @@ def recbole_models() -> frozenset[str]:
 
 
 @functools.cache
+def known_models() -> tuple[str, ...]:
+    """The names of all models: ours, then RecBole's."""
+    return (*MODELS, *sorted(recbole_models() - MODELS.keys()))
+
+
+@functools.cache
 def resolve_model(name: str) -> type:
     """The class of a model's name.
 
@@ -53,9 +59,8 @@ def resolve_model(name: str) -> type:
             f"model [{name}] of RecBole cannot run here: {compat.BROKEN_MODELS[name]}."
         )
     if name not in recbole_models():
-        known = [*MODELS, *recbole_models()]
         raise ConfigError(
-            f"unknown model [{name}].{did_you_mean(name, known)} Models of this plugin: "
+            f"unknown model [{name}].{did_you_mean(name, known_models())} Models of this plugin: "
             f"{', '.join(sorted(MODELS))}; any model of RecBole's can be named too."
         )
     try:

@@ -101,6 +101,30 @@ def test_data_set_properties_may_hold_values_of_one_model(tmp_path, monkeypatch)
     assert make(values={"knn_k": 3})["knn_k"] == 3  # what the user says comes first
 
 
+def test_a_file_of_the_users_may_hold_values_of_one_model(tmp_path):
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text("model_defaults: {SIGRec: {knn_k: 17, n_ui_layers: 2}, Mine: {any: 1}}", "utf-8")
+    two.write_text("knn_k: 5\nmodel_defaults: {SIGRec: {n_ui_layers: 4}}", "utf-8")
+
+    def made(model, **values):
+        return config.Config(model, "toy", [str(one), str(two)], values)
+
+    sigrec, mgcn = made("SIGRec"), made("MGCN")
+    assert (sigrec["knn_k"], sigrec["n_ui_layers"], mgcn["knn_k"]) == (17, 4, 5)
+    assert made("SIGRec", knn_k=3)["knn_k"] == 3  # a dict comes before a file
+    assert "model_defaults" not in sigrec and "any" not in sigrec
+    wrong = {
+        "model_defaults: {SIGRec: {knn_kk: 5}}": r"unknown config key \[knn_kk\]",
+        "model_defaults: {LightGNC: {n_layers: 1}}": r"one.yaml.*LightGNC.*mean 'LightGCN'",
+        "model_defaults: {SIGRec: 5}": r"one.yaml.*write it as {MODEL: {key: value}}",
+        "model_defaults: 5": r"one.yaml.*write it as {MODEL: {key: value}}",
+    }
+    for text, says in wrong.items():
+        one.write_text(text, "utf-8")
+        with pytest.raises(ConfigError, match=says):
+            made("SIGRec")
+
+
 def test_our_overall_properties_come_after_recboles(tmp_path, monkeypatch):
     root = properties(tmp_path / "p", model__LightGCN={"embedding_size": 11})
     monkeypatch.setattr(config, "property_root", lambda: root)

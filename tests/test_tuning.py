@@ -571,9 +571,35 @@ def test_models_are_tuned_with_the_same_budget(values, stub, capsys):
     arguments = [f"--{key}={value}" for key, value in values.items()]
     command = ("--models=BPR,LightGCN", "--dataset=planted", "--trials=2", "--out=both")
     assert run_command("tune", *command, *arguments) == 0
-    for model in ("BPR", "LightGCN"):
+    found_for = ("BPR", "LightGCN")
+    for model in found_for:
         assert len(Path(f"both/{model}/trials.csv").read_text("utf-8").splitlines()) == 1 + 2
-    assert capsys.readouterr().out.count("best: ") == 2
+    shown = capsys.readouterr().out
+    assert shown.count("best: ") == 2
+    # What was found for all goes into one comparison, each value to its own model.
+    best = {m: yaml.safe_load(Path(f"both/{m}/best.yaml").read_text("utf-8")) for m in found_for}
+    models = yaml.safe_load(Path("both/models.yaml").read_text("utf-8"))
+    assert models == {"model_defaults": best}
+    program, verb, *compared = shlex.split(shown.splitlines()[-1])
+    assert (program, verb) == ("recbole-sigrec", "compare")
+    assert {"--models=BPR,LightGCN", "--config_files=both/models.yaml"} <= set(compared)
+    for model in found_for:
+        config = Config(model, "planted", ["both/models.yaml"])
+        assert {key: config[key] for key in best[model]} == best[model]
+    command = ("--models=BM3", "--dataset=planted", "--trials=1", "--out=both")
+    assert run_command("tune", *command, *arguments) == 0
+    more = yaml.safe_load(Path("both/models.yaml").read_text("utf-8"))["model_defaults"]
+    assert list(more) == ["BPR", "LightGCN", "BM3"] and more.items() > best.items()
+
+
+def test_another_file_is_not_overwritten_by_that_of_the_models(values, stub, capsys):
+    stub(interrupt)
+    arguments = [f"--{key}={value}" for key, value in values.items()]
+    Path("both").mkdir()
+    Path("both/models.yaml").write_text("mine: 1\n", "utf-8")
+    assert run_command("tune", "--models=BPR", "--dataset=planted", "--out=both", *arguments) == 2
+    assert "[both/models.yaml] is not of a search on planted" in capsys.readouterr().err
+    assert Path("both/models.yaml").read_text("utf-8") == "mine: 1\n"
 
 
 def test_empty_names_are_no_models(values, stub):
@@ -581,7 +607,7 @@ def test_empty_names_are_no_models(values, stub):
     arguments = [f"--{key}={value}" for key, value in values.items()]
     command = ("--models= BPR, ", "--dataset=planted", "--trials=1", "--out=both")
     assert run_command("tune", *command, *arguments) == 0
-    assert [path.name for path in Path("both").iterdir()] == ["BPR"]
+    assert sorted(path.name for path in Path("both").iterdir()) == ["BPR", "models.yaml"]
 
 
 def test_all_models_are_checked_before_the_first_is_trained(values, stub, capsys):

@@ -12,11 +12,13 @@ recbole-sigrec tune --model NAME | --models NAME,NAME,… [--dataset NAME] [--tr
                     [--jobs N] [--params_file FILE] [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
 
   --model         of this plugin or of RecBole
-  --models        several, one after another, with as many trials each
+  --models        several, one after another, with as many trials each; what is found for them
+                  is written to models.yaml, too, which compare --config_files takes
   --dataset       a folder in data_path; default ml-100k, which RecBole bundles
   --trials        configurations that are tried; default 20. The first is the default
   --out           folder of study.db, trials.csv and best.yaml; default tuning/DATASET/MODEL. With
-                  --models, the folder of theirs. The same command goes on where it was cut off
+                  --models, the folder of theirs and of models.yaml. The same command goes on
+                  where it was cut off
   --jobs          trials at a time; default 1
   --params_file   the search space: yaml with search_space: {key: [values]}, or a file of RecBole's
                   HyperTuning; default that of properties/model/MODEL.yaml
@@ -39,6 +41,7 @@ def main(arguments: list[str]) -> int:
     known, rest = parser.parse_known_args(arguments)
     need_recbole()
     from recbole_sigrec.config import parse_command_line
+    from recbole_sigrec.tuning.results import read_models, write_models
     from recbole_sigrec.tuning.search import plan, search
 
     models = [known.model] if known.model else names(known.models)
@@ -57,6 +60,9 @@ def main(arguments: list[str]) -> int:
         )
         for name in models
     ]
-    for task in tasks:
-        search(task)
+    if known.models is not None:
+        read_models(tasks[0].out.parent, tasks[0].base["dataset"])  # refuses another's file
+    found = [search(task) for task in tasks]
+    if known.models is not None:
+        print(write_models(found, tasks))
     return 0

@@ -1,4 +1,5 @@
-"""What a search writes: ``trials.csv``, ``best.yaml``, and a line for each trial."""
+"""What a search writes: ``trials.csv``, ``best.yaml``, and a line for each trial; several searches
+together: ``models.yaml``."""
 
 from __future__ import annotations
 
@@ -6,18 +7,22 @@ import csv
 import io
 import json
 import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from recbole_sigrec.config import BY_MODEL
 from recbole_sigrec.errors import ConfigError, SIGRecError
 from recbole_sigrec.quick_start import versions, write_text
 from recbole_sigrec.tuning.space import decode
 from recbole_sigrec.tuning.study import DATABASE, Task, was_cut_off
 
 TABLE, BEST = "trials.csv", "best.yaml"  # in a search's folder
+MODELS = "models.yaml"  # beside the folders of several
 
 
 def check_folder(task: Task) -> None:
@@ -101,6 +106,55 @@ def write_best(study: optuna.Study, task: Task) -> dict[str, Any]:
     }
 
 
+def read_models(folder: Path, dataset: str) -> dict[str, dict[str, Any]]:
+    """Model → values of an earlier ``models.yaml`` in a folder; nothing where there is none.
+
+    Raises:
+        ConfigError: there is another file of that name, or one of another data set.
+    """
+    path = folder / MODELS
+    if not path.exists():
+        return {}
+    text = path.read_text("utf-8", errors="replace")
+    if not text.startswith(_models_head(dataset)):
+        raise ConfigError(f"[{path}] is not of a search on {dataset}; name another --out")
+    return yaml.safe_load(text)[BY_MODEL]
+
+
+def write_models(found: Sequence[Mapping[str, Any]], tasks: Sequence[Task]) -> str:
+    """Write ``models.yaml``: what several searches found, beside what is there of others.
+
+    Args:
+        found: what each search returned.
+        tasks: what each searched, all on one data set, in folders side by side.
+
+    Returns:
+        The command that compares these models with their best values.
+    """
+    folder, dataset = tasks[0].out.parent, tasks[0].base["dataset"]
+    values = {one["model"]: one["values"] for one in found}
+    text = yaml.safe_dump(
+        {BY_MODEL: {**read_models(folder, dataset), **values}}, sort_keys=False, allow_unicode=True
+    )
+    write_text(_models_head(dataset) + text, folder / MODELS)
+    files = [*map(str, tasks[0].setting.config_files), str(folder / MODELS)]
+    parts = [f"--models={','.join(values)}", f"--dataset={dataset}"]
+    parts += [f"--config_files={shlex.join(files)}", *_given(tasks[0])]
+    return shlex.join(["recbole-sigrec", "compare", *parts])
+
+
+def _models_head(dataset: str) -> str:
+    return f"# The best values of models on {dataset}, for --config_files\n"
+
+
+def _given(task: Task) -> list[str]:
+    """The config keys that a search was given, as arguments."""
+    return [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in task.setting.values.items()
+    ]
+
+
 def run_command(task: Task) -> str:
     """The command that trains and tests the best configuration; for a model class, in Python."""
     files = [*map(str, task.setting.config_files), str(task.out / BEST)]
@@ -115,9 +169,7 @@ def run_command(task: Task) -> str:
         return f"run({', '.join(filter(None, parts))})"
     parts = [f"--model={task.base['model']}", f"--dataset={task.base['dataset']}"]
     parts.append(f"--config_files={shlex.join(files)}")
-    for key, value in task.setting.values.items():
-        parts.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
-    return shlex.join(["recbole-sigrec", "run", *parts])
+    return shlex.join(["recbole-sigrec", "run", *parts, *_given(task)])
 
 
 def _best_file(study: optuna.Study, task: Task) -> str:
