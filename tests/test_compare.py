@@ -115,6 +115,27 @@ def test_the_split_is_the_comparisons_whatever_the_runs_seed(tmp_path):
         assert run("BPR", "atomic", config_dict=own)["test_result"] == result["test_result"]
 
 
+@pytest.mark.parametrize(
+    ("eval_args", "says"),
+    [
+        (None, "at random, within each user, 0.8:0.1:0.1, with the seed 11"),
+        (
+            {"split": {"RS": [8, 1, 1]}, "order": "RO", "group_by": None, "mode": "full"},
+            "at random, over all, 8:1:1, with the seed 11",
+        ),
+        (
+            {"split": {"LS": "valid_and_test"}, "order": "RO", "mode": "full"},
+            "at random, each user's last ones held out (valid_and_test)",
+        ),
+    ],
+)
+def test_the_split_is_said_in_words(tmp_path, eval_args, says):
+    values = {**VALUES, "data_path": str(write_atomic(tmp_path / "data").parent)}
+    values |= {} if eval_args is None else {"eval_args": eval_args}
+    split = Split.load(Setting("atomic", (), values).config(Arm("BPR", "BPR")))
+    assert split.method == f"of the interactions {says}"
+
+
 def test_encoded_and_imputed_features_are_known_by_what_they_are_made_of(tmp_path, monkeypatch):
     """The last bits of what is computed depend on the machine and on its threads."""
     titles = [f"{['red', 'green'][n % 2]} thing {n}" for n in range(N_ITEMS)]
@@ -615,6 +636,8 @@ def test_report_is_whole_and_loads_nothing(finished):
     for words in (
         "59 users".replace("59", "61"),
         "60 for validation",
+        "made by the column x_label of the data set",
+        "Modalities: image, text.",
         "1 and 2".replace(" and ", ", "),
     ):
         assert words in page.text
@@ -623,16 +646,35 @@ def test_report_is_whole_and_loads_nothing(finished):
 def test_report_in_a_browser(finished, tmp_path):
     """Every arm's colour is drawn, nothing is asked of the network, nothing is complained about."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
+    names += ("chromium-headless-shell",)
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
         pytest.skip("there is no Chromium")
     image, page = tmp_path / "report.png", (finished[1] / "report.html").as_uri()
-    # No name is resolved, so that whatever the page would load fails, and is told on the console.
+    net, probe = tmp_path / "net.json", tmp_path / "probe.html"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
     options += ["--window-size=1200,3600", "--virtual-time-budget=5000", f"--screenshot={image}"]
-    done = subprocess.run([browser, *options, page], capture_output=True, text=True, timeout=120)
-    assert "CONSOLE" not in done.stderr
+    options += [f"--log-net-log={net}"]
+
+    def shown(page):
+        """What the console says of a page, and the addresses that it asks the network for."""
+        command = [browser, *options, page]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        return said, set(re.findall(r'"url":"(https?://[^"]+)"', net.read_text("utf-8")))
+
+    probe.write_text("<script>document.body.append(new Image())</script>", "utf-8")
+    idle = shown(probe.as_uri())[1]  # what the browser asks for by itself
+    probe.write_text(
+        "<body><script>const x = new Image(); x.src = 'http://asked.test/x.png'; "
+        "document.body.append(x); console.error('said')</script>",
+        "utf-8",
+    )
+    said, asked = shown(probe.as_uri())
+    assert len(said) == 1 and "http://asked.test/x.png" in asked  # so both are seen
+    said, asked = shown(page)
+    assert not said and asked <= idle
     pixels = np.asarray(pytest.importorskip("PIL.Image").open(image).convert("RGB")).reshape(-1, 3)
     for colour in report.COLOURS[: len(ARMS)]:
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from recbole_sigrec.evaluator.arms import CORRUPTIONS
 from recbole_sigrec.evaluator.results import cell, gain, marks, ranks, shown_metrics
-from recbole_sigrec.quick_start import split_seed, write_text
+from recbole_sigrec.quick_start import write_text
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's palette for all kinds of colour vision, without black and yellow."""
@@ -277,14 +277,13 @@ def _cold(group: dict | None, results, cutoff: int) -> str:
 def _protocol(results: dict[str, Any]) -> str:
     sizes, protocol, runs = results["sizes"], results["protocol"], results["runs"]
     seeds = sorted({run["seed"] for run in runs})
-    modalities = protocol.get("modalities")
     corrupted = [f"{name}: {protocol[key]:g}" for key, name in CORRUPTIONS.items() if protocol[key]]
     lines = [
         f"Data set {results['dataset']}: {sizes['users']:,} users, {sizes['items']:,} items; "
         f"{sizes['train']:,} pairs for training, {sizes['valid']:,} for validation, "
-        f"{sizes['test']:,} for the test. One split for all runs (seed "
-        f"{split_seed(protocol)} where it is drawn; fingerprint {results['fingerprint'][:18]}).",
-        "Modalities: " + (", ".join(modalities) if modalities else "all that were found") + ".",
+        f"{sizes['test']:,} for the test. One split for all runs, made {results['split']} "
+        f"(fingerprint {results['fingerprint'][:18]}).",
+        f"Modalities: {', '.join(results['modalities']) or 'none'}.",
         *([f"Corrupted content: {', '.join(corrupted)}."] if corrupted else []),
         "All items are ranked for each user, but those that the user has in training (at the test: "
         "and in validation).",

@@ -30,9 +30,9 @@ def evaluate(runs: Sequence[Run], record: dict[str, Any], split: Split) -> dict[
     """The results of finished runs, in JSON's types.
 
     Returns:
-        ``protocol``: data set, sizes, cutoff, … of the comparison; ``runs``: each with the keys
-        ``RUN_KEYS``; ``arms``: label, number of seeds, ``mean`` and ``std`` (of the sample; None
-        for one seed) of each test metric and cost; ``significance``: see
+        ``protocol``, and data set, sizes, split, modalities, cutoff of the comparison; ``runs``:
+        each with the keys ``RUN_KEYS``; ``arms``: label, number of seeds, ``mean`` and ``std`` (of
+        the sample; None for one seed) of each test metric and cost; ``significance``: see
         :func:`against_first`; ``by_popularity``, ``by_activity``: groups with the arms' recall.
     """
     protocol = record["protocol"]
@@ -52,6 +52,8 @@ def evaluate(runs: Sequence[Run], record: dict[str, Any], split: Split) -> dict[
     return {
         "dataset": record["dataset"],
         "sizes": record["sizes"],
+        "split": split.method,
+        "modalities": list(split.dataset.modality_features),
         "fingerprint": record["fingerprint"],
         "cutoff": cutoff,
         "protocol": protocol,

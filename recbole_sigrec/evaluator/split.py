@@ -66,6 +66,23 @@ class Split:
         n = dict(zip(("train", "valid", "test"), map(len, self.parts)))
         return {"users": self.dataset.user_num - 1, "items": self.dataset.item_num - 1, **n}
 
+    @property
+    def method(self) -> str:
+        """How the three parts were made, in words."""
+        config = self.dataset.config
+        if self.dataset.benchmark_filename_list is not None:
+            if config["benchmark_filename"]:
+                return "in the three files of the data set"
+            return f"by the column {config['split_field']} of the data set"
+        given = config["eval_args"]
+        ((kind, how),) = given["split"].items()
+        order = {"RO": "at random", "TO": "in the order of time"}[given["order"]]
+        if kind == "LS":
+            return f"of the interactions {order}, each user's last ones held out ({how})"
+        within = f"within each {given['group_by']}" if given["group_by"] == "user" else "over all"
+        shares = ":".join(f"{share:g}" for share in how)
+        return f"of the interactions {order}, {within}, {shares}, with the seed {self.seed}"
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """``FINGERPRINT`` and a SHA-256.
