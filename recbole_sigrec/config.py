@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import difflib
 import functools
 import re
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
 from recbole_sigrec import compat, distributed
-from recbole_sigrec.errors import ConfigError, did_you_mean
+from recbole_sigrec.errors import ConfigError, did_you_mean, is_nearly
 from recbole_sigrec.registry import known_models, resolve_model
 
 RUNTIME_KEYS = {
@@ -242,7 +241,7 @@ def known_keys() -> frozenset[str]:
     return frozenset(keys - PROPERTY_ONLY)
 
 
-def _by_model(given: Any, file: str) -> dict[str, dict[str, Any]]:
+def by_model(given: Any, file: str) -> dict[str, dict[str, Any]]:
     """``model_defaults`` of a user's file; a model of the user's own may have values, too.
 
     Raises:
@@ -255,7 +254,7 @@ def _by_model(given: Any, file: str) -> dict[str, dict[str, Any]]:
         )
     known = known_models()
     for model in given:
-        if model not in known and difflib.get_close_matches(str(model), known, n=1, cutoff=0.85):
+        if model not in known and is_nearly(model, known):
             raise ConfigError(
                 f"config file [{file}]: {BY_MODEL} has values for [{model}], which is no model."
                 f"{did_you_mean(str(model), known)}"
@@ -305,7 +304,6 @@ class Config(RecBoleConfig):
         parse_strings=True,
     ):
         self._parse_strings = parse_strings
-        self._tuned: dict[str, dict[str, Any]] = {}  # model → the values that files have for it
         self._command_line = parse_command_line(command_line)
         super().__init__(model, dataset, config_file_list, config_dict)
         self._check_keys()
@@ -332,7 +330,8 @@ class Config(RecBoleConfig):
         return {k: parse_value(v, k) if isinstance(v, str) else v for k, v in config_dict.items()}
 
     def _load_config_files(self, file_list):
-        merged = {}
+        """The files' keys, of which a later file's win, ``model_defaults`` with what all have."""
+        merged, tuned = {}, {}
         for file in file_list or ():
             if not Path(file).is_file():
                 raise ConfigError(f"config file [{file}] does not exist")
@@ -343,9 +342,15 @@ class Config(RecBoleConfig):
             if not isinstance(content or {}, dict):
                 raise ConfigError(f"config file [{file}] must hold `key: value` lines")
             merged.update(content or {})
-            for model, values in _by_model(merged.pop(BY_MODEL, None), file).items():
-                self._tuned.setdefault(model, {}).update(values)
-        return merged
+            for model, values in by_model(merged.pop(BY_MODEL, None), file).items():
+                tuned.setdefault(model, {}).update(values)
+        return {**merged, BY_MODEL: tuned} if tuned else merged
+
+    def _get_final_config_dict(self):
+        """What files have for this model are keys of theirs like all others from here on."""
+        self.file_config_dict.update(self.file_config_dict.pop(BY_MODEL, {}).get(self.model, {}))
+        self._merge_external_config_dict()
+        return super()._get_final_config_dict()
 
     def _load_cmd_line(self):
         return dict(self._command_line)
@@ -362,8 +367,6 @@ class Config(RecBoleConfig):
                 f"model [{name}] is of type {model_class.type.name.lower()}; this plugin trains "
                 f"general and traditional recommenders. Run it with RecBole itself"
             )
-        above = {**self.variable_config_dict, **self.cmd_config_dict}
-        self.external_config_dict.update({**self._tuned.get(name, {}), **above})
         return name, model_class, str(dataset)
 
     def _load_internal_config_dict(self, model, model_class, dataset):
@@ -460,8 +463,7 @@ class Config(RecBoleConfig):
         for key in self.external_config_dict:
             if key in known:
                 continue
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.85)
-            if not foreign or near:
+            if not foreign or is_nearly(key, known):
                 raise ConfigError(
                     f"unknown config key [{key}].{did_you_mean(key, known)} Known keys are those "
                     f"of RecBole, of its models, and those in {property_root()}."

@@ -25,6 +25,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" Did you mean '{lower[close[0]]}'?" if close else ""
 
 
+def is_nearly(word: str, known: Iterable[str]) -> bool:
+    """Whether a word, itself unknown, is so close to a known one that it must be a slip."""
+    return bool(difflib.get_close_matches(str(word), known, n=1, cutoff=0.85))
+
+
 def some(values, limit: int = 5) -> str:
     """The first few of a list for a message: ``3, 7, 9, … (12 in all)``."""
     values = list(values)

@@ -645,8 +645,8 @@ def test_report_is_whole_and_loads_nothing(finished):
 
 def test_report_in_a_browser(finished, tmp_path):
     """Every arm's colour is drawn, nothing is asked of the network, nothing is complained about."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome", "headless_shell")
-    names += ("chromium-headless-shell",)
+    names = ("chromium", "chromium-browser", "chromium-headless-shell", "headless_shell")
+    names += ("google-chrome", "chrome")
     browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
         pytest.skip("there is no Chromium")

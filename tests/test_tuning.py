@@ -596,10 +596,13 @@ def test_another_file_is_not_overwritten_by_that_of_the_models(values, stub, cap
     stub(interrupt)
     arguments = [f"--{key}={value}" for key, value in values.items()]
     Path("both").mkdir()
-    Path("both/models.yaml").write_text("mine: 1\n", "utf-8")
-    assert run_command("tune", "--models=BPR", "--dataset=planted", "--out=both", *arguments) == 2
-    assert "[both/models.yaml] is not of a search on planted" in capsys.readouterr().err
-    assert Path("both/models.yaml").read_text("utf-8") == "mine: 1\n"
+    head = "# The best values of models on planted, for --config_files\n"
+    for text in ("mine: 1\n", head + "mine: 1\n", head + "model_defaults: {\n", head):
+        Path("both/models.yaml").write_text(text, "utf-8")
+        command = ("--models=BPR", "--dataset=planted", "--out=both")
+        assert run_command("tune", *command, *arguments) == 2
+        assert "[both/models.yaml] is not of a search on planted" in capsys.readouterr().err
+        assert Path("both/models.yaml").read_text("utf-8") == text
 
 
 def test_empty_names_are_no_models(values, stub):

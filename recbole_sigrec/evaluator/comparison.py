@@ -99,7 +99,8 @@ def compare(
         _tidy(out, done)
         todo = sorted((run for run in runs if run not in done), key=lambda run: run.in_vain)
         failed = _execute_all(todo, len(done), setting, arms[0], split, jobs)
-        whole = [run for run in runs if run.arm.label not in {run.arm.label for run, _ in failed}]
+        lost = {run.arm.label for run, _ in failed}
+        whole = [run for run in runs if run.arm.label not in lost]
         if whole:
             table = results.evaluate(whole, record, split)
             as_json, as_csv, as_page = (out / name for name in RESULTS)
@@ -108,11 +109,11 @@ def compare(
             report.write(table, {run.key: run.read()["history"] for run in whole}, as_page)
         if failed:
             labels = dict.fromkeys(run.arm.label for run in whole)
+            written = f"The results in [{out}] are of {some(labels)} alone. " if whole else ""
             raise SIGRecError(
                 f"{len(failed)} of {len(runs)} runs failed; the others are kept, and the same "
-                f"command goes on from there. "
-                + (f"The results in [{out}] are of {some(labels)} alone. " if whole else "")
-                + some([f"{run}: {error}" for run, error in failed])
+                f"command goes on from there. {written}"
+                f"{some(f'{run}: {error}' for run, error in failed)}"
             )
     return table
 

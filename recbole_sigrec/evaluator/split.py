@@ -79,7 +79,7 @@ class Split:
         order = {"RO": "at random", "TO": "in the order of time"}[given["order"]]
         if kind == "LS":
             return f"of the interactions {order}, each user's last ones held out ({how})"
-        within = f"within each {given['group_by']}" if given["group_by"] == "user" else "over all"
+        within = "within each user" if given["group_by"] == "user" else "over all"
         shares = ":".join(f"{share:g}" for share in how)
         return f"of the interactions {order}, {within}, {shares}, with the seed {self.seed}"
 

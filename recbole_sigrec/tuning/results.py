@@ -3,6 +3,7 @@ together: ``models.yaml``."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from recbole_sigrec.config import BY_MODEL
+from recbole_sigrec.config import BY_MODEL, YamlLoader, by_model
 from recbole_sigrec.errors import ConfigError, SIGRecError
 from recbole_sigrec.quick_start import versions, write_text
 from recbole_sigrec.tuning.space import decode
@@ -116,9 +117,13 @@ def read_models(folder: Path, dataset: str) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     text = path.read_text("utf-8", errors="replace")
-    if not text.startswith(_models_head(dataset)):
+    content = None
+    if text.startswith(_models_head(dataset)):
+        with contextlib.suppress(yaml.YAMLError):
+            content = yaml.load(text, Loader=YamlLoader)
+    if not isinstance(content, dict) or list(content) != [BY_MODEL]:
         raise ConfigError(f"[{path}] is not of a search on {dataset}; name another --out")
-    return yaml.safe_load(text)[BY_MODEL]
+    return by_model(content[BY_MODEL], str(path))
 
 
 def write_models(found: Sequence[Mapping[str, Any]], tasks: Sequence[Task]) -> str:
