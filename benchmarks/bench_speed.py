@@ -6,7 +6,7 @@ import os
 import cases
 import pytest
 
-from recbole_sigrec.allocator import kept_memory
+from recbole_sigrec.kernels.allocator import kept_memory
 
 DATASETS = ["machine", *cases.DATASETS]
 ROUNDS = int(os.environ.get("BENCHMARK_ROUNDS", "5"))

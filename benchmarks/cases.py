@@ -21,22 +21,26 @@ from recbole.sampler import Sampler as RecBoleSampler
 from recbole.trainer import Trainer
 from recbole.utils import ModelType
 
-from recbole_sigrec import Config, compat
-from recbole_sigrec.gemm import matmul_nt
+from recbole_sigrec import Config
+from recbole_sigrec.config.registry import resolve_model
+from recbole_sigrec.data.parts import create_dataset, data_preparation
+from recbole_sigrec.data.sampler import Sampler
 from recbole_sigrec.graph import collaborative_topk, interaction_matrix, knn_graph
 from recbole_sigrec.graph.knn import tile_size
+from recbole_sigrec.kernels.products import matmul_nt
 from recbole_sigrec.model.losses import info_nce
-from recbole_sigrec.quick_start import build_model, create_dataset, data_preparation
-from recbole_sigrec.registry import MODELS, resolve_model
-from recbole_sigrec.sampler import Sampler
-from recbole_sigrec.trainer import trainer_class
+from recbole_sigrec.model_names import MODELS
+from recbole_sigrec.recbole_repairs.models import NormalizedAdjacency
+from recbole_sigrec.recbole_repairs.numpy_names import numpy_aliases
+from recbole_sigrec.training.run import build_model
+from recbole_sigrec.training.trainer import trainer_class
 
 DATA_PATH = os.environ.get("BENCHMARK_DATA_PATH", "dataset")
 DATASETS = os.environ.get("BENCHMARK_DATASETS", "ml-100k").split(",")
 THREADS = int(os.environ.get("BENCHMARK_THREADS", "1"))
 K, D, BATCH, TEMPERATURE = 10, 64, 2048, 0.2
 
-RecBoleLightGCN = type("LightGCN", (compat.NormalizedAdjacency, LightGCN), {})
+RecBoleLightGCN = type("LightGCN", (NormalizedAdjacency, LightGCN), {})
 """RecBole's own LightGCN; without the repair of its adjacency it does not run on current SciPy."""
 
 
@@ -45,13 +49,13 @@ def set_machine():
     torch.set_num_threads(THREADS)
     torch.set_flush_denormal(True)
     logging.disable(logging.INFO)
-    compat.numpy_aliases()
+    numpy_aliases()
 
 
 def config(dataset, model="LightGCN", **values):
     values = {"data_path": DATA_PATH, "show_progress": False, "graph_cache_dir": "~", **values}
     values["use_gpu"] = False
-    return Config(model, dataset, config_dict=values)
+    return Config(model, dataset, config_dict=values, command_line=())
 
 
 @functools.cache

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 import torch
 from powerlaw import powerlaw
 
-from recbole_sigrec.gemm import matmul_nt
+from recbole_sigrec.data.parts import evaluation_batch
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
@@ -32,8 +32,8 @@ from recbole_sigrec.graph import (
     normalize,
     propagate,
 )
-from recbole_sigrec.quick_start import evaluation_batch
-from recbole_sigrec.ranking import top_items
+from recbole_sigrec.kernels.products import matmul_nt
+from recbole_sigrec.kernels.ranking import top_items
 
 USERS, INTERACTIONS = 2, 20  # per item
 FEATURES, D, K = 128, 64, 10  # raw features, embeddings, neighbours

@@ -105,18 +105,18 @@ def amazon(folder: Path, n: int, reviews: int = 10):
 
 def steps(folder: Path):
     """Case → what is measured of it, with the files in the folder."""
-    from recbole_sigrec.data.importers import import_dataset
-    from recbole_sigrec.data.importers.table import Columns
-    from recbole_sigrec.data.prepare import prepare
+    from recbole_sigrec.preparation.importers import import_data
+    from recbole_sigrec.preparation.importers.table import Columns
+    from recbole_sigrec.preparation.prepare import prepare
 
     given = folder / "t.csv", "made", "table", folder, Columns("user", "item")
     rows = {"image": (folder / "f.npy", folder / "ids.txt")}
     raw = partial(prepare, "baby", folder, folder / "out", text_model="tfidf")
     return {
-        "table": partial(import_dataset, *given),
-        "features": partial(import_dataset, *given, rows),
-        "lattice": partial(import_dataset, folder, "made", "lattice", folder),
-        "mmssl": partial(import_dataset, folder, "made", "mmssl", folder),
+        "table": partial(import_data, *given),
+        "features": partial(import_data, *given, rows),
+        "lattice": partial(import_data, folder, "made", "lattice", folder),
+        "mmssl": partial(import_data, folder, "made", "mmssl", folder),
         "amazon": raw,
         "electronics": raw,
     }

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recbole_sigrec.user_items import sorted_distinct
+from recbole_sigrec.data.user_items import sorted_distinct
 
 POPULARITY, ACTIVITY = 0.8, 0.5  # exponents of the two power laws
 FAVOURED = 0.7  # share of the draws that come from the user's favourite cluster

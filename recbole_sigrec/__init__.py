@@ -4,44 +4,92 @@ The public names are loaded when they are first used, so that ``import recbole_s
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "Arm": "recbole_sigrec.evaluator.arms",
-    "Config": "recbole_sigrec.config",
-    "MultimodalDataset": "recbole_sigrec.data.dataset",
-    "MultimodalRecommender": "recbole_sigrec.model.base",
-    "SIGRec": "recbole_sigrec.model.sigrec",
-    "BM3": "recbole_sigrec.model.bm3",
-    "compare": "recbole_sigrec.evaluator.comparison",
-    "encode_text": "recbole_sigrec.encode",
-    "import_dataset": "recbole_sigrec.data.importers",
-    "run": "recbole_sigrec.quick_start",
-    "load_data_and_model": "recbole_sigrec.quick_start",
-    "tune": "recbole_sigrec.tuning.search",
+if TYPE_CHECKING:
+    from recbole_sigrec.comparison.ablation import ablate as ablate
+    from recbole_sigrec.comparison.arms import Arm as Arm
+    from recbole_sigrec.comparison.compare import compare as compare
+    from recbole_sigrec.config import Config as Config
+    from recbole_sigrec.data.dataset import MultimodalDataset as MultimodalDataset
+    from recbole_sigrec.encode.images import encode_images as encode_images
+    from recbole_sigrec.encode.text import encode_text as encode_text
+    from recbole_sigrec.inspection.figures import inspect as inspect
+    from recbole_sigrec.model.base import MultimodalRecommender as MultimodalRecommender
+    from recbole_sigrec.model.bm3 import BM3 as BM3
+    from recbole_sigrec.model.cohesion import COHESION as COHESION
+    from recbole_sigrec.model.content_ease import ContentEASE as ContentEASE
+    from recbole_sigrec.model.content_knn import ContentKNN as ContentKNN
+    from recbole_sigrec.model.freedom import FREEDOM as FREEDOM
+    from recbole_sigrec.model.lattice import LATTICE as LATTICE
+    from recbole_sigrec.model.lgmrec import LGMRec as LGMRec
+    from recbole_sigrec.model.mgcn import MGCN as MGCN
+    from recbole_sigrec.model.mmgcn import MMGCN as MMGCN
+    from recbole_sigrec.model.sigrec import SIGRec as SIGRec
+    from recbole_sigrec.model.smore import SMORE as SMORE
+    from recbole_sigrec.model.vbpr import VBPR as VBPR
+    from recbole_sigrec.preparation.importers import import_data as import_data
+    from recbole_sigrec.preparation.prepare import prepare as prepare
+    from recbole_sigrec.serving.recommender import Recommender as Recommender
+    from recbole_sigrec.training.export import export as export
+    from recbole_sigrec.training.load import load_data_and_model as load_data_and_model
+    from recbole_sigrec.training.recbole_functions import create_dataset as create_dataset
+    from recbole_sigrec.training.recbole_functions import data_preparation as data_preparation
+    from recbole_sigrec.training.recbole_functions import get_model as get_model
+    from recbole_sigrec.training.recbole_functions import get_trainer as get_trainer
+    from recbole_sigrec.training.recbole_functions import objective_function as objective_function
+    from recbole_sigrec.training.recbole_functions import run_recbole as run_recbole
+    from recbole_sigrec.training.run import run as run
+    from recbole_sigrec.tuning.search import tune as tune
+
+_MODULES = {
+    "ablate": "comparison.ablation",
+    "Arm": "comparison.arms",
+    "compare": "comparison.compare",
+    "Config": "config",
+    "MultimodalDataset": "data.dataset",
+    "encode_images": "encode.images",
+    "encode_text": "encode.text",
+    "inspect": "inspection.figures",
+    "MultimodalRecommender": "model.base",
+    "BM3": "model.bm3",
+    "COHESION": "model.cohesion",
+    "ContentEASE": "model.content_ease",
+    "ContentKNN": "model.content_knn",
+    "FREEDOM": "model.freedom",
+    "LATTICE": "model.lattice",
+    "LGMRec": "model.lgmrec",
+    "MGCN": "model.mgcn",
+    "MMGCN": "model.mmgcn",
+    "SIGRec": "model.sigrec",
+    "SMORE": "model.smore",
+    "VBPR": "model.vbpr",
+    "import_data": "preparation.importers",
+    "prepare": "preparation.prepare",
+    "Recommender": "serving.recommender",
+    "export": "training.export",
+    "load_data_and_model": "training.load",
+    "create_dataset": "training.recbole_functions",
+    "data_preparation": "training.recbole_functions",
+    "get_model": "training.recbole_functions",
+    "get_trainer": "training.recbole_functions",
+    "objective_function": "training.recbole_functions",
+    "run_recbole": "training.recbole_functions",
+    "run": "training.run",
+    "tune": "tuning.search",
 }
-__all__ = [
-    "BM3",
-    "Arm",
-    "Config",
-    "MultimodalDataset",
-    "MultimodalRecommender",
-    "SIGRec",
-    "compare",
-    "encode_text",
-    "import_dataset",
-    "load_data_and_model",
-    "run",
-    "tune",
-]
+"""Public name → its module; the imports above say the same to a type checker."""
+
+__all__ = [*_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]  (the imports say it)
 
 
-def __getattr__(name):
-    if name in _WHERE:
-        return getattr(import_module(_WHERE[name]), name)
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"recbole_sigrec.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'recbole_sigrec' has no attribute '{name}'")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])

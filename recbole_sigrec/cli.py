@@ -20,6 +20,10 @@ COMMANDS = {
     "import": "make a data set of your table, or of another toolbox's folder",
     "encode": "make a feature file of texts or images",
     "inspect": "tell whether a data set is sound",
+    "export": "a trained model as a bundle that needs neither its data nor torch",
+    "recommend": "the best items of users, from a bundle, as a file",
+    "serve": "a bundle that answers over HTTP, and a page to look at it",
+    "look": "what a bundle recommends and why, as one page in a file",
 }
 """Command → what it does; each is a module of :mod:`recbole_sigrec.commands`."""
 
@@ -49,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def overview() -> str:
     """The commands, and the usage of the first, which most want."""
-    usage = command_module("run").USAGE
+    usage = command_module("run").parser().format_help()
     lines = [f"  {name:<10}{about}" for name, about in COMMANDS.items()]
     more = "recbole-sigrec COMMAND --help shows a command's arguments"
     return "\n".join(["recbole-sigrec COMMAND …", "", *lines, "", more, "", usage])
@@ -61,16 +65,23 @@ def command_module(name: str) -> ModuleType:
 
 
 def run_command(name: str, *arguments: str) -> int:
-    """A command by its name; its errors about the input are printed without a traceback."""
-    module = command_module(name)
-    if "-h" in arguments or "--help" in arguments:
-        print(module.USAGE)
-        return 0
+    """A command by its name; its errors about the input are printed without a traceback.
+
+    Returns:
+        The exit status, see :func:`main`; 130 after Ctrl-C.
+    """
     try:
+        module = command_module(name)
+        if "-h" in arguments or "--help" in arguments:
+            print(module.parser().format_help(), end="")
+            return 0
         return module.main(list(arguments))
     except (SIGRecError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class SIGRecError(ValueError):
@@ -18,6 +19,22 @@ class DataError(SIGRecError):
     """A data-set file that cannot be used as it is."""
 
 
+class WriteError(DataError, OSError):
+    """A file that cannot be written: a full disk, a folder's rights. See :func:`write_error`."""
+
+    __str__ = DataError.__str__
+
+
+def write_error(path: Path, cause: OSError) -> WriteError:
+    """The error for a file that cannot be written, with what the system says."""
+    error = WriteError(
+        f"{path} cannot be written: {cause.strerror or cause}; mend that, or name another file, "
+        f"and run it again"
+    )
+    error.errno, error.strerror, error.filename = cause.errno, cause.strerror, str(path)
+    return error
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean x?`` with the closest known word, or nothing where none is close."""
     lower = {k.lower(): k for k in known}
@@ -30,7 +47,7 @@ def is_nearly(word: str, known: Iterable[str]) -> bool:
     return bool(difflib.get_close_matches(str(word), known, n=1, cutoff=0.85))
 
 
-def some(values, limit: int = 5) -> str:
+def some(values: Iterable[object], limit: int = 5) -> str:
     """The first few of a list for a message: ``3, 7, 9, … (12 in all)``."""
     values = list(values)
     shown = ", ".join(str(v) for v in values[:limit])

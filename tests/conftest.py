@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from tqdm import tqdm
 
-from recbole_sigrec import Config
-from recbole_sigrec.quick_start import build_model, create_dataset, data_preparation
-from recbole_sigrec.trainer import trainer_class
+from recbole_sigrec import Config, run
+from recbole_sigrec.data.parts import create_dataset, data_preparation
+from recbole_sigrec.training.run import build_model
+from recbole_sigrec.training.trainer import trainer_class
 
 torch.set_num_threads(1)
+# tqdm's own lock is shared with forked processes: one that a test kills while it holds the lock
+# would never give it back, and the next progress bar would wait for ever.
+tqdm.set_lock(threading.RLock())
 settings.register_profile(
     "small",
     max_examples=40,
@@ -147,6 +154,12 @@ def planted(tmp_path_factory) -> Planted:
 
 
 @pytest.fixture
+def copied(planted, tmp_path) -> Path:
+    """A copy of the planted data that a test may change."""
+    return shutil.copytree(planted.folder, tmp_path / "data" / "planted")
+
+
+@pytest.fixture
 def with_audio(planted, tmp_path) -> Path:
     """A folder with the planted data and a third modality, ``audio``, of 5 random dimensions."""
     folder = tmp_path / "with_audio"
@@ -171,6 +184,16 @@ def _make_values(folder, **overrides) -> dict:
         "state": "ERROR",
         **overrides,
     }
+
+
+@pytest.fixture(scope="session")
+def run_on():
+    """``run_on(folder, model, **overrides)``: the result of a small run on a data set's folder."""
+
+    def run_on(folder, model="SIGRec", **overrides):
+        return run(model, folder.name, config_dict=_make_values(folder, **overrides))
+
+    return run_on
 
 
 def _make_config(model, folder, **overrides) -> Config:

@@ -10,9 +10,10 @@ import pandas as pd
 
 from recbole_sigrec import Config
 from recbole_sigrec.cli import run_command
+from recbole_sigrec.config.registry import resolve_model
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.model.training_free import TrainingFree
-from recbole_sigrec.registry import MODELS, resolve_model
+from recbole_sigrec.model_names import MODELS
 
 TRAINING_FREE = [name for name in MODELS if issubclass(resolve_model(name), TrainingFree)]
 LEARNED = [name for name in MODELS if name not in TRAINING_FREE]

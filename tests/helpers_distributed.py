@@ -6,11 +6,12 @@ import atexit
 import os
 import signal
 import time
+from pathlib import Path
 
 import torch
 
-from recbole_sigrec import distributed
 from recbole_sigrec.errors import DataError
+from recbole_sigrec.parallel import distributed
 
 
 def talk() -> dict:
@@ -56,7 +57,17 @@ def abort_at_exit() -> str:
 
 def train(runs: list) -> dict:
     """Train each of ``runs`` = [[model, dataset, values], …] in the processes of one group."""
-    from recbole_sigrec.quick_start import _run
+    from recbole_sigrec.training.run import _run
 
     results = [_run((model, dataset, None, values, ()), True) for model, dataset, values in runs]
     return {"results": results, "of_all": distributed.gather([r["test_result"] for r in results])}
+
+
+def work_for_ever(folder: str) -> None:
+    """The first process computes, and the others wait for it; each leaves its number."""
+    distributed.connect(torch.device("cpu"))
+    (Path(folder) / str(os.getpid())).touch()
+    if distributed.is_first():
+        while True:
+            torch.ones(50, 50) @ torch.ones(50, 50)
+    distributed.barrier()

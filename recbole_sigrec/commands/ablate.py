@@ -2,52 +2,58 @@
 
 from __future__ import annotations
 
-from recbole_sigrec.commands.arguments import Once, Parser, config_files, names, need_recbole
+from recbole_sigrec.commands.arguments import Parser, config_keys, names, need_recbole
+from recbole_sigrec.user_paths import user_path
 
-USAGE = """\
-recbole-sigrec ablate [--what variants|sensitivity|robustness] [--dataset NAME] [--seeds N]
-                      [--out DIR] [--variants NAME,NAME,…] [--models NAME,NAME,…] [--jobs N]
-                      [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
 
-  --what          variants (default): SIGRec with one mechanism off each, and each modality alone;
-                  sensitivity: over α, ε, τ and k; robustness: with noisy features, rewired edges
-                  and missing modalities
-  --dataset       a folder in data_path; default ml-100k, which RecBole bundles
-  --seeds         runs of each, with the seeds 1 to N; default 3
-  --out           folder of the results; default ablation/DATASET/WHAT. The same command goes on
-                  where it was cut off
-  --variants      some of the variants alone, as "without infusion,text alone"
-  --models        others beside SIGRec, for robustness
-  --jobs          runs at a time; default 1
-  --config_files  yaml files, separated by spaces, for all
-  --KEY=VALUE     any config key, for all; --seed is that of the split
-"""
+def parser() -> Parser:
+    """The arguments of the command."""
+    about = "Compare SIGRec with changed SIGRecs.\nThe same command goes on where it was cut off."
+    keys = "any config key; --seed is that of the split"
+    made = Parser("recbole-sigrec ablate", about, keys)
+    what = (
+        "variants (default): one mechanism off each, and each modality alone; sensitivity: over α, "
+        "ε, τ and k; robustness: with noisy features, rewired edges and missing modalities"
+    )
+    made.once("--what", metavar="WHAT", help=what)
+    made.dataset()
+    seeds = "runs of each, with the seeds 1 to N; default 3"
+    made.add_argument("--seeds", type=int, default=3, metavar="N", help=seeds)
+    made.once(
+        "--out",
+        type=user_path,
+        metavar="DIR",
+        help="folder of the results; default ablation/DATASET/WHAT",
+    )
+    variants = 'some of the variants alone, as "without infusion,text alone"'
+    made.once("--variants", metavar="NAME,NAME", type=names, default=(), help=variants)
+    models = "others beside SIGRec, for robustness"
+    made.once("--models", metavar="NAME,NAME", type=names, default=(), help=models)
+    made.jobs("runs")
+    made.config_files()
+    return made
 
 
 def main(arguments: list[str]) -> int:
     """Ablate; 0 if all runs ended and the results are written."""
-    parser = Parser()
-    parser.add_argument("--what", action=Once)
-    parser.add_argument("--dataset", "-d", action=Once)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1)
-    for name in ("out", "variants", "models", "config_files"):
-        parser.add_argument(f"--{name}", action=Once)
-    known, rest = parser.parse_known_args(arguments)
+    known, rest = parser().parse_known_args(arguments)
     need_recbole()
-    from recbole_sigrec.config import parse_command_line
-    from recbole_sigrec.evaluator.ablation import ablate
+    from recbole_sigrec.comparison.ablation import ablate
 
-    table = ablate(
+    result = ablate(
+        ["SIGRec", *known.models],
+        known.dataset,
+        known.config_files,
+        config_keys(
+            rest,
+            model="it is SIGRec; --models names others beside it",
+            checkpoint_dir="the runs are kept in --out",
+        ),
         what=known.what or "variants",
-        dataset=known.dataset,
+        only=known.variants,
         seeds=range(1, known.seeds + 1),
         out=known.out,
-        models=names(known.models),
-        only=names(known.variants),
-        config_files=config_files(known.config_files),
-        values=parse_command_line(rest),
         jobs=known.jobs,
     )
-    print(table)
+    print(result.table)
     return 0

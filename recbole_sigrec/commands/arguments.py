@@ -7,56 +7,180 @@ import os
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NoReturn
 
-from recbole_sigrec.errors import SIGRecError
+from recbole_sigrec.errors import ConfigError, SIGRecError, did_you_mean
+from recbole_sigrec.extras import need
+from recbole_sigrec.files import place_written
+from recbole_sigrec.model_names import MODELS
+from recbole_sigrec.user_paths import user_path
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser without abbreviations or help of its own, whose errors are raised."""
+    """A parser without abbreviations, whose errors are raised and whose help is printed by the
+    command line.
 
-    def __init__(self, **kwargs):
-        super().__init__(add_help=False, allow_abbrev=False, exit_on_error=False, **kwargs)
+    Args:
+        prog: the command and how it is called, ``recbole-sigrec run``.
+        keys: what the command does with arguments ``--KEY=VALUE``; none given: it takes none.
+    """
 
-    def error(self, message):
+    def __init__(self, prog: str, description: str = "", keys: str = "", **kwargs: Any):
+        if keys:
+            kwargs["epilog"] = f"  --KEY=VALUE           {keys}"
+        super().__init__(
+            prog=prog,
+            description=description,
+            add_help=False,
+            allow_abbrev=False,
+            exit_on_error=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **kwargs,
+        )
+
+    def error(self, message: str) -> NoReturn:
         raise argparse.ArgumentError(None, message)
+
+    def parse_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        """As argparse does; the nearest option is named where one is not known."""
+        known, rest = self.parse_known_args(args, namespace)
+        if rest:
+            near = did_you_mean(rest[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(rest)}.{near}")
+        return known
+
+    def once(self, *names: str, **how: Any) -> None:
+        """An option that may be given once."""
+        self.add_argument(*names, action=Once, **how)
+
+    def dataset(self) -> None:
+        """The option of a data set that is read."""
+        about = "a folder in data_path; default ml-100k, which RecBole bundles"
+        self.once("--dataset", "-d", metavar="NAME", help=about)
+
+    @staticmethod
+    def text_form(group: Any) -> None:
+        """The options of how a table of text is written.
+
+        Args:
+            group: a parser, or a group of its options.
+        """
+        separator = "what separates the values, as ';' or tab; default: found out where certain"
+        group.add_argument("--separator", action=Once, metavar="SIGN", help=separator)
+        encoding = "of the text, as cp1252; default UTF-8, or UTF-16 where a mark at the start says"
+        group.add_argument("--encoding", action=Once, metavar="NAME", help=encoding)
+
+    def config_files(self) -> None:
+        """The option of config files."""
+        about = "yaml files, separated by spaces"
+        self.once("--config_files", metavar="FILES", type=_files, default=(), help=about)
+
+    def jobs(self, what: str) -> None:
+        """The option of how many are made at a time."""
+        self.add_argument("--jobs", type=int, default=1, help=f"{what} at a time; default 1")
 
 
 class Once(argparse.Action):
     """Store a value; refuse a second, different one, as for the config's keys."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
-        if getattr(namespace, self.dest) not in (None, values):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) not in (self.default, values):
             raise argparse.ArgumentError(self, "given twice, with different values")
         setattr(namespace, self.dest, values)
 
 
-def config_files(text: str | None) -> list[str]:
-    """The files of ``--config_files "a.yaml b.yaml"``; a name with a space is quoted in it.
-
-    Raises:
-        SIGRecError: a quotation mark is not closed.
-    """
+def _files(text: str) -> list[str]:
+    """Those of ``--config_files "a.yaml b.yaml"``; a name with a space is quoted in it."""
     try:
-        return shlex.split(text or "")
+        return [str(user_path(file)) for file in split_files(text)]
     except ValueError as error:
-        raise SIGRecError(f"--config_files={text}: {error}") from None
+        raise argparse.ArgumentTypeError(f"[{text}]: {error}") from None
 
 
-def names(text: str | None) -> list[str]:
-    """Those of ``--models=A,B``; spaces around a comma are not of a name."""
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+def split_files(text: str, windows: bool = os.name == "nt") -> list[str]:
+    """The names in a text, as a shell splits it; on Windows a backslash separates folders."""
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if windows:
+        lexer.escape = ""
+    return list(lexer)
+
+
+def names(text: str) -> list[str]:
+    """Those of ``--models=A,B``, as the type of an argument; spaces around a comma do not count."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def table_file(text: str) -> Path:
+    """The path of a table, as the type of an argument; what its suffix needs is installed."""
+    path = user_path(text)
+    if path.suffix == ".parquet":
+        try:
+            need("parquet", text)
+        except SIGRecError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return path
 
 
 def output_file(text: str) -> Path:
     """The path of a file to write, as the type of an argument: its folder must be there."""
-    path = Path(text)
+    path = table_file(text)
+    if len(os.fsencode(path.name)) > 255:
+        raise argparse.ArgumentTypeError(f"[{text[:100]}…] is too long for the name of a file")
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"[{path}] is a folder; name a file")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"[{path}]: there is no folder [{path.parent}]")
-    if not os.access(path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"[{path}]: folder [{path.parent}] cannot be written")
+    place = place_written(path)
+    if not place.exists():
+        raise argparse.ArgumentTypeError(f"[{path}]: there is no folder [{place}]")
+    if not os.access(place, os.W_OK):
+        raise argparse.ArgumentTypeError(f"[{path}]: [{place}] cannot be written")
     return path
+
+
+def model_source(text: str) -> str:
+    """A pretrained model's name, or the path of its folder, as the type of an argument."""
+    return str(user_path(text))
+
+
+def model_names() -> str:
+    """The names of our models, for a help text."""
+    return f"{', '.join(MODELS)}, or any general model of RecBole's: LightGCN, …"
+
+
+def config_keys(arguments: list[str], **elsewhere: str) -> dict[str, Any]:
+    """The config keys among a command's arguments.
+
+    Args:
+        arguments: those that are no options of the command.
+        elsewhere: a key that the command does not read → what to give instead.
+
+    Raises:
+        ConfigError: an argument sets one of these keys, or is not ``--key=value``.
+    """
+    from recbole_sigrec.config.values import parse_command_line
+
+    values = parse_command_line(arguments)
+    for key in elsewhere.keys() & values.keys():
+        raise ConfigError(f"--{key} is not read by this command: {elsewhere[key]}")
+    return values
+
+
+def need_text_encoder(model: str | None) -> None:
+    """See that the library of a text encoder is installed, where the user names one.
+
+    Raises:
+        SIGRecError: it is not.
+    """
+    if model not in (None, "tfidf"):
+        need("text", f"model [{model}]", ", or name the model `tfidf`")
 
 
 def need_recbole() -> None:

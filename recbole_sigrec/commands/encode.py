@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from recbole_sigrec.commands.arguments import Once, Parser, output_file
+from recbole_sigrec.commands.arguments import (
+    Once,
+    Parser,
+    model_source,
+    need_text_encoder,
+    output_file,
+    table_file,
+)
+from recbole_sigrec.user_paths import user_path
+
+if TYPE_CHECKING:
+    from recbole_sigrec.encode.sources import ImageFolder, ItemTable
+    from recbole_sigrec.tables.delimited import TextForm
 
 BATCH_SIZE = 64
 
-USAGE = """\
-recbole-sigrec encode text --items FILE --id_column NAME --columns NAME,… --out DIR/text_feat.npy
-recbole-sigrec encode image --items FILE --id_column NAME --path_column NAME --out DIR/….npy
-recbole-sigrec encode image --folder DIR --out DIR/image_feat.npy
+ABOUT = """\
+Make a feature file of texts or images. A killed command goes on where it was
+when it is given again. An item whose text is empty, or whose image is missing
+or damaged, gets a zero row, which counts as missing."""
 
-  --items        a table with one row per item: .csv, .tsv, .jsonl (also .gz) or .parquet; broken
-                 lines of .jsonl are skipped and counted, more than 1 % is an error
-  --id_column    its column of item ids
-  --columns      its columns of texts, which are joined
-  --path_column  its column of image files; paths are relative to the table
-  --folder       a folder of images, whose names without suffix are the item ids
-  --out          <modality>_feat.npy; <modality>_ids.txt is written beside it
-  --model        text: a sentence-transformers model, by name or as a local folder; default
-                 sentence-transformers/all-MiniLM-L6-v2, or without recbole_sigrec[text] `tfidf`
-                 image: a timm model (recbole_sigrec[image]), by name or as a local folder; default
-                 vit_base_patch32_clip_224.openai
-  --weights      a file with the weights of a timm model that --model names
-  --max_tokens   text: where a sentence encoder cuts a text; default the model's own
-  --batch_size   texts or images at a time; default 64
-
-A killed command goes on where it was when it is given again. Items whose text is empty, or whose
-image is missing or damaged, get a zero row, which counts as missing; how many is shown at the end.
-"""
+ITEMS = (
+    "a table with one row per item: .csv, .tsv, .jsonl (also .gz) or .parquet; broken lines of "
+    ".jsonl are skipped and counted, more than 1 %% is an error"
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -47,48 +47,74 @@ def main(arguments: list[str]) -> int:
 
 def parser() -> Parser:
     """The parser of both kinds; ``encode`` is the function of one."""
-    root = Parser(prog="")
+    root = Parser("recbole-sigrec encode", ABOUT)
     kinds = root.add_subparsers(dest="kind", required=True)
-    text = kinds.add_parser("text")
+    text = kinds.add_parser("text", prog="recbole-sigrec encode text")
     text.set_defaults(encode=encode_text)
-    text.add_argument("--items", type=Path, action=Once, required=True)
-    text.add_argument("--id_column", action=Once, required=True)
-    text.add_argument("--columns", action=Once, required=True)
-    text.add_argument("--max_tokens", type=positive, action=Once)
-    image = kinds.add_parser("image")
+    text.add_argument("--items", type=table_file, action=Once, required=True, help=ITEMS)
+    id_column = "its column of item ids"
+    text.once("--id_column", required=True, metavar="NAME", help=id_column)
+    text.once("--columns", required=True, help="its columns of texts, which are joined")
+    max_tokens = "where a sentence encoder cuts a text; default the model's own"
+    text.once("--max_tokens", type=positive, metavar="N", help=max_tokens)
+    image = kinds.add_parser("image", prog="recbole-sigrec encode image")
     image.set_defaults(encode=encode_image)
     source = image.add_mutually_exclusive_group(required=True)
-    source.add_argument("--items", type=Path, action=Once)
-    source.add_argument("--folder", type=Path, action=Once)
-    image.add_argument("--id_column", action=Once)
-    image.add_argument("--path_column", action=Once)
-    image.add_argument("--weights", type=Path, action=Once)
-    for kind in (text, image):
-        kind.add_argument("--out", type=feature_file, action=Once, required=True)
-        kind.add_argument("--model", action=Once)
-        kind.add_argument("--batch_size", type=positive, action=Once)
+    source.add_argument("--items", type=table_file, action=Once, help=ITEMS)
+    folder = "a folder of images, whose names without suffix are the item ids"
+    source.add_argument("--folder", type=user_path, action=Once, help=folder)
+    image.once("--id_column", metavar="NAME", help=id_column)
+    path_column = "the table's column of image files; paths are relative to the table"
+    image.once("--path_column", metavar="NAME", help=path_column)
+    weights = "a file with the weights of a timm model that --model names"
+    image.once("--weights", type=user_path, help=weights)
+    default = {
+        "text": "a sentence-transformers model, by name or as a local folder; default "
+        "sentence-transformers/all-MiniLM-L6-v2, or without recbole_sigrec[text] `tfidf`",
+        "image": "a timm model (recbole_sigrec[image]), by name or as a local folder; default "
+        "vit_base_patch32_clip_224.openai",
+    }
+    for name, kind in (("text", text), ("image", image)):
+        out = (
+            "<modality>_feat.npy; <modality>_ids.txt and <modality>_encoder.safetensors are "
+            "written beside it"
+        )
+        kind.once("--out", type=feature_file, required=True, metavar="FILE", help=out)
+        kind.once("--model", type=model_source, help=default[name])
+        like = (
+            "a feature file, or the _encoder.safetensors beside it: new items get vectors in the "
+            "same space, from the encoder that made those"
+        )
+        kind.once("--like", type=user_path, metavar="FILE", help=like)
+        kind.text_form(kind)
+        size = f"texts or images at a time; default {BATCH_SIZE}"
+        kind.once("--batch_size", type=positive, default=BATCH_SIZE, metavar="N", help=size)
+    root.epilog = f"{text.format_help()}\n{image.format_help()}"
     return root
 
 
-def encode_text(known):
+def encode_text(known: argparse.Namespace) -> tuple[ItemTable, Counter[str]]:
     """(the items, why some are missing) of `encode text`."""
+    if known.like is None:  # else its encoder says what is needed
+        need_text_encoder(known.model)
     from recbole_sigrec.encode import ItemTable, encode_text_columns
 
-    table = ItemTable(known.items, known.id_column, known.columns.split(","))
-    size = known.batch_size or BATCH_SIZE
-    encoded = encode_text_columns(table, known.out, known.model, size, known.max_tokens)
-    return table, encoded
+    table = ItemTable(known.items, known.id_column, known.columns.split(","), form=form(known))
+    given = known.out, known.model, known.batch_size, known.max_tokens, known.like
+    return table, encode_text_columns(table, *given)
 
 
-def encode_image(known):
+def encode_image(known: argparse.Namespace) -> tuple[ImageFolder | ItemTable, Counter[str]]:
     """(the items, why some are missing) of `encode image`."""
     from recbole_sigrec.encode import ImageFolder, ItemTable
     from recbole_sigrec.encode.images import encode_images
 
     columns = (known.id_column, known.path_column)
     if known.folder is not None:
-        if any(columns):
-            raise argparse.ArgumentError(None, "--folder takes no --id_column or --path_column")
+        if any((*columns, known.separator, known.encoding)):
+            raise argparse.ArgumentError(
+                None, "--folder takes no --id_column or other option of a table"
+            )
         source = ImageFolder(known.folder)
     elif not all(columns):
         raise argparse.ArgumentError(None, "--items needs --id_column and --path_column")
@@ -99,9 +125,17 @@ def encode_image(known):
             known.id_column,
             [known.path_column],
             lambda values: folder / values[0] if values[0] else None,
+            form(known),
         )
-    size = known.batch_size or BATCH_SIZE
-    return source, encode_images(source, known.out, known.model, known.weights, size)
+    given = known.out, known.model, known.weights, known.batch_size, known.like
+    return source, encode_images(source, *given)
+
+
+def form(known: argparse.Namespace) -> TextForm:
+    """How the table of items is written."""
+    from recbole_sigrec.tables.delimited import TextForm
+
+    return TextForm(known.separator, known.encoding)
 
 
 def feature_file(text: str) -> Path:

@@ -2,46 +2,45 @@
 
 from __future__ import annotations
 
-from recbole_sigrec.commands.arguments import Once, Parser, config_files, need_recbole
+from recbole_sigrec.commands.arguments import Once, Parser, model_names, need_recbole
+from recbole_sigrec.errors import ConfigError
 
-USAGE = """\
-recbole-sigrec run [--model NAME] [--dataset NAME] [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
 
-  --model         SIGRec (default), VBPR, MMGCN, LATTICE, BM3, FREEDOM, MGCN, LGMRec, SMORE,
-                  COHESION, ContentKNN, ContentEASE, or any general model of RecBole's: LightGCN, …
-  --dataset       a folder in data_path; default ml-100k, which RecBole bundles
-  --config_files  yaml files, separated by spaces
-  --nproc         processes on this machine that train the model together; default 1
-  --KEY=VALUE     any config key, e.g. --data_path=data --learning_rate=1e-3 --result_file=r.json
-
-on several machines: --world_size (processes in all), --group_offset (rank of this machine's first),
---ip and --port of the machine with rank 0
-"""
+def parser() -> Parser:
+    """The arguments of the command."""
+    keys = "any config key, e.g. --result_file=r.json"
+    made = Parser("recbole-sigrec run", "Train a model on a data set, and test it.", keys)
+    made.once("--model", "-m", metavar="NAME", help=f"default SIGRec; {model_names()}")
+    made.dataset()
+    made.config_files()
+    nproc = "processes on this machine that train the model together; default 1"
+    made.once("--nproc", type=int, help=nproc)
+    several = made.add_argument_group("on several machines")
+    for name, about in (
+        ("world_size", "processes in all"),
+        ("group_offset", "rank of this machine's first process"),
+        ("port", "of the machine with rank 0"),
+    ):
+        several.add_argument(f"--{name}", type=int, action=Once, help=about)
+    several.add_argument("--ip", action=Once, help="of the machine with rank 0")
+    return made
 
 
 def main(arguments: list[str]) -> int:
     """Train and test; 0 if both ended."""
-    parser = Parser()
-    parser.add_argument("--model", "-m", action=Once)
-    parser.add_argument("--dataset", "-d", action=Once)
-    parser.add_argument("--config_files", action=Once)
-    for name in ("nproc", "world_size", "group_offset", "port"):
-        parser.add_argument(f"--{name}", type=int, action=Once)
-    parser.add_argument("--ip", action=Once)
-    known, rest = parser.parse_known_args(arguments)
+    known, rest = parser().parse_known_args(arguments)
     need_recbole()
-    from recbole_sigrec.quick_start import run
+    from recbole_sigrec.training.run import run
 
-    places = {
-        name: getattr(known, name)
-        for name in ("nproc", "world_size", "ip", "port", "group_offset")
-        if getattr(known, name) is not None
-    }
-    run(
-        model=known.model,
-        dataset=known.dataset,
-        config_file_list=config_files(known.config_files),
-        command_line=rest,
-        **places,
-    )
+    names = ("nproc", "world_size", "ip", "port", "group_offset")
+    several = known.world_size not in (None, 1) or known.nproc not in (None, 1)
+    alone = [
+        f"--{name}"
+        for name in ("ip", "port", "group_offset")
+        if not several and getattr(known, name) is not None
+    ]
+    if alone:
+        raise ConfigError(f"{', '.join(alone)}: of no use without --nproc or --world_size")
+    places = {name: getattr(known, name) for name in names if getattr(known, name) is not None}
+    run(known.model, known.dataset, known.config_files, command_line=rest, **places)
     return 0

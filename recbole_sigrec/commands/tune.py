@@ -2,64 +2,70 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from recbole_sigrec.commands.arguments import Once, Parser, config_files, names, need_recbole
+from recbole_sigrec.commands.arguments import (
+    Once,
+    Parser,
+    config_keys,
+    model_names,
+    names,
+    need_recbole,
+)
 from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.user_paths import user_path
 
-USAGE = """\
-recbole-sigrec tune --model NAME | --models NAME,NAME,… [--dataset NAME] [--trials N] [--out DIR]
-                    [--jobs N] [--params_file FILE] [--config_files "a.yaml b.yaml"] [--KEY=VALUE …]
 
-  --model         of this plugin or of RecBole
-  --models        several, one after another, with as many trials each; what is found for them
-                  is written to models.yaml, too, which compare --config_files takes
-  --dataset       a folder in data_path; default ml-100k, which RecBole bundles
-  --trials        configurations that are tried; default 20. The first is the default
-  --out           folder of study.db, trials.csv and best.yaml; default tuning/DATASET/MODEL. With
-                  --models, the folder of theirs and of models.yaml. The same command goes on
-                  where it was cut off
-  --jobs          trials at a time; default 1
-  --params_file   the search space: yaml with search_space: {key: [values]}, or a file of RecBole's
-                  HyperTuning; default that of properties/model/MODEL.yaml
-  --config_files  yaml files, separated by spaces
-  --KEY=VALUE     any config key; it is not searched then
-"""
+def parser() -> Parser:
+    """The arguments of the command."""
+    about = (
+        "Search for the configuration with the best validation score.\n"
+        "The same command goes on where it was cut off."
+    )
+    made = Parser("recbole-sigrec tune", about, "any config key; it is not searched then")
+    group = made.add_mutually_exclusive_group(required=True)
+    group.add_argument("--model", "-m", action=Once, metavar="NAME", help=model_names())
+    models = (
+        "several, one after another, with as many trials each; what is found for them is written "
+        "to models.yaml, too, which compare --config_files takes"
+    )
+    group.add_argument("--models", action=Once, metavar="NAME,NAME", type=names, help=models)
+    made.dataset()
+    trials = "configurations that are tried; default 20. The first is the default"
+    made.add_argument("--trials", type=int, default=20, metavar="N", help=trials)
+    out = (
+        "folder of study.db, trials.csv and best.yaml; default tuning/DATASET/MODEL. With "
+        "--models, the folder of theirs and of models.yaml"
+    )
+    made.once("--out", type=user_path, metavar="DIR", help=out)
+    made.jobs("trials")
+    params_file = (
+        "the search space: yaml with search_space: {key: [values]}, or a file of RecBole's "
+        "HyperTuning; default that of properties/model/MODEL.yaml"
+    )
+    made.once("--params_file", type=user_path, metavar="FILE", help=params_file)
+    made.config_files()
+    return made
 
 
 def main(arguments: list[str]) -> int:
     """Search; 0 if each model has a best configuration."""
-    parser = Parser()
-    group = parser.add_mutually_exclusive_group(required=True)
-    group.add_argument("--model", "-m", action=Once)
-    group.add_argument("--models", action=Once)
-    parser.add_argument("--dataset", "-d", action=Once)
-    parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=1)
-    for name in ("out", "params_file", "config_files"):
-        parser.add_argument(f"--{name}", action=Once)
-    known, rest = parser.parse_known_args(arguments)
+    known, rest = parser().parse_known_args(arguments)
     need_recbole()
-    from recbole_sigrec.config import parse_command_line
-    from recbole_sigrec.tuning.results import read_models, write_models
+    from recbole_sigrec.comparison.arms import Setting
+    from recbole_sigrec.tuning.outputs import read_models, write_models
     from recbole_sigrec.tuning.search import plan, search
 
-    models = [known.model] if known.model else names(known.models)
+    models = [known.model] if known.model else known.models
     if not models:
         raise ConfigError(f"models [{known.models or known.model}]: name at least one")
-    tasks = [
-        plan(
-            model=name,
-            dataset=known.dataset,
-            trials=known.trials,
-            out=Path(known.out) / name if known.out and known.models else known.out,
-            config_files=config_files(known.config_files),
-            values=parse_command_line(rest),
-            params_file=known.params_file,
-            jobs=known.jobs,
-        )
-        for name in models
-    ]
+    setting = Setting(
+        known.dataset,
+        known.config_files,
+        config_keys(rest, checkpoint_dir="the runs are kept in --out"),
+    )
+    tasks = []
+    for name in models:
+        out = known.out / name if known.out and known.models else known.out
+        tasks.append(plan(name, setting, known.trials, known.params_file, out, known.jobs))
     if known.models is not None:
         read_models(tasks[0].out.parent, tasks[0].base["dataset"])  # refuses another's file
     found = [search(task) for task in tasks]

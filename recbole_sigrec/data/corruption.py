@@ -1,4 +1,6 @@
-"""Corrupted content, to test how models stand it: noisy rows, missing modalities, wrong edges.
+"""Corrupted content, to test how models stand it: noisy rows and missing modalities.
+
+Wrong edges are made where graphs are: :mod:`recbole_sigrec.graph.rewiring`.
 
 What is corrupted follows from the data and ``corruption_seed`` alone, so that every model sees the
 same; what a small share corrupts, a larger share corrupts too.
@@ -8,19 +10,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse as sp
 
+from recbole_sigrec.config.keys import PluginKeys
 from recbole_sigrec.data.features import Modality
 from recbole_sigrec.errors import ConfigError
 
-if TYPE_CHECKING:
-    from recbole_sigrec.config import PluginKeys
-
-_ROUNDS = 100  # of drawing a target again, before an edge is left as it is
-_NOISE, _DROP, _REWIRE = range(3)  # a random stream for each kind
+_NOISE, _DROP = 0, 1  # a random stream for each kind; 2 is that of rewired edges
 
 
 def corrupt(modalities: dict[str, Modality], keys: PluginKeys) -> Iterator[str]:
@@ -90,38 +87,3 @@ def drop(modalities: dict[str, Modality], share: float, seed: int) -> dict[str, 
         modality.features[rows] = 0.0
         dropped[name] = len(rows)
     return dropped
-
-
-def rewire(graph: sp.csr_matrix, mask: np.ndarray, share: float, seed: int) -> sp.csr_matrix:
-    """Let edges lead to another item; they keep their source and their weight.
-
-    The new target is drawn from the items that have the modality, but not the source itself, nor
-    an item to which it had, or has got, an edge. An edge for which there is none stays.
-
-    Args:
-        graph: [n, n].
-        mask: bool [n], which items have the modality.
-        share: of the edges.
-        seed: decides with the graph on the edges and their targets.
-
-    Returns:
-        float32 CSR [n, n] with as many entries.
-    """
-    edges = graph.tocoo()
-    row, column = edges.row.astype(np.int64), edges.col.astype(np.int64)
-    rng = np.random.default_rng([seed, _REWIRE, zlib.crc32(column)])
-    moved = rng.permutation(len(row))[: round(share * len(row))]
-    known = row * graph.shape[1] + column
-    items, target = np.flatnonzero(mask), column.copy()
-    left = moved
-    for _ in range(_ROUNDS):
-        target[left] = rng.choice(items, len(left))
-        key = row[moved] * graph.shape[1] + target[moved]
-        first = np.zeros(len(moved), dtype=bool)
-        first[np.unique(key, return_index=True)[1]] = True
-        good = first & (target[moved] != row[moved]) & ~np.isin(key, known)
-        left = moved[~good]
-        if len(left) == 0:
-            break
-    target[left] = column[left]
-    return sp.csr_matrix((edges.data, (row, target)), shape=graph.shape, dtype=np.float32)

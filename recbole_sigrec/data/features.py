@@ -1,29 +1,20 @@
-"""Modality features: find, read, check, and align them with RecBole's item ids."""
+"""Modality features: whose rows they are, and their alignment with RecBole's item ids."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import json
-import mmap
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from recbole_sigrec.data.matrix_files import row_blocks
 from recbole_sigrec.errors import DataError, did_you_mean, some
 
-FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors")
 ID_SUFFIXES = (".txt", ".csv", ".npy")
-_BLOCK = 2**22  # numbers checked or copied at a time
-_SAFETENSORS = {
-    "BOOL": "?",
-    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
-    **{f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,109 +49,6 @@ def check_name(name: str) -> None:
         )
 
 
-def find_modalities(folder: Path) -> dict[str, Path]:
-    """Modality name → its ``<modality>_feat.npy|npz|safetensors`` in a data set's folder, sorted.
-
-    Raises:
-        DataError: one modality has two files.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*_feat.*")) if folder.is_dir() else ():
-        if path.suffix in FEATURE_SUFFIXES and not path.name.startswith("."):
-            name = path.stem.removesuffix("_feat")
-            if name in found:
-                raise DataError(
-                    f"modality [{name}] has two files, {found[name]} and {path}; keep one"
-                )
-            found[name] = path
-    return found
-
-
-def read_features(path: Path) -> np.ndarray:
-    """Open a feature matrix: [rows, d], of the file's numeric type, every number finite in float32.
-
-    ``.npy``, or ``.safetensors`` with one tensor (or one named ``features``), memory-mapped and so
-    not held in memory; ``.npz`` likewise, which is held; never unpickled. :func:`align` makes it
-    float32.
-
-    Raises:
-        DataError: the file is unreadable, truncated or holds objects, or is not a matrix of finite
-            numbers; the rows with NaN or infinity are named.
-    """
-    try:
-        if path.suffix == ".npy":
-            array = _map(path)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                array = _only(path, {name: arrays[name] for name in arrays.files})
-        else:
-            array = _map_safetensors(path)
-    except DataError:
-        raise
-    except Exception as error:  # numpy, zipfile and safetensors raise many kinds
-        raise DataError(
-            f"{path} cannot be read as a numeric array ({error}); save it again as a plain float "
-            f"matrix, e.g. numpy.save(file, features.astype('float32'))"
-        ) from None
-    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiub":
-        raise DataError(
-            f"{path} holds an array of shape {array.shape} and type {array.dtype}; expected one "
-            f"row of numbers per item, [rows, dimension]"
-        )
-    finite = [np.isfinite(array[rows].astype(np.float32)).all(axis=1) for rows in row_blocks(array)]
-    bad = np.flatnonzero(~np.concatenate(finite))
-    if len(bad):
-        raise DataError(
-            f"{path} has NaN or infinite values in row(s) {some(bad)} (counted from 0); set such a "
-            f"row to zero to mark the item as having no such modality"
-        )
-    return array
-
-
-def _map(path: Path) -> np.ndarray:
-    """A ``.npy`` file, memory-mapped where there is something to map."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError:  # an empty array, or an error that is told better without a map
-        return np.load(path, allow_pickle=False)
-
-
-def _map_safetensors(path: Path) -> np.ndarray:
-    """The tensor of a ``.safetensors`` file, memory-mapped; the library checks its header."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as tensors:
-        name = _only(path, {name: name for name in tensors.keys()})
-        part = tensors.get_slice(name)
-        shape, kind = tuple(part.get_shape()), part.get_dtype()
-        if 0 in shape or kind not in _SAFETENSORS:  # nothing to map, or an error of the library's
-            return tensors.get_tensor(name)
-    with open(path, "rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        start, _ = json.loads(file.read(size))[name]["data_offsets"]
-    return np.memmap(path, _SAFETENSORS[kind], "r", 8 + size + start, shape)
-
-
-def row_blocks(array: np.ndarray) -> Iterator[slice]:
-    """Slices of consecutive rows, of about 16 MB in float32.
-
-    The pages of a mapped file are given back after each, else they count as this process's memory.
-    """
-    step = max(1, _BLOCK // array.shape[1])
-    for start in range(0, len(array), step):
-        yield slice(start, start + step)
-        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            array.base.madvise(mmap.MADV_DONTNEED)
-
-
-def _only(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    if "features" in arrays:
-        return arrays["features"]
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
-    raise DataError(f"{path} holds {len(arrays)} arrays ({some(arrays)}); name one 'features'")
-
-
 def read_ids(path: Path) -> np.ndarray:
     """Item tokens (strings), one per feature row, from ``.txt``, ``.csv`` (one column) or ``.npy``.
 
@@ -172,7 +60,7 @@ def read_ids(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
         try:
             ids = np.load(path, allow_pickle=False)
-            tokens = ids.astype(str)
+            tokens = ids.astype(str).tolist()  # an array of broken text raises here
         except Exception as error:
             raise DataError(
                 f"{path} cannot be read as an array of ids ({error}); save it again as an array "
@@ -185,6 +73,8 @@ def read_ids(path: Path) -> np.ndarray:
         try:
             with open(path, encoding="utf-8-sig", newline="" if table else None) as file:
                 tokens = _one_each(path, csv.reader(file) if table else file)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from None
         except csv.Error as error:
@@ -210,6 +100,8 @@ def _one_each(path: Path, lines: Iterable[str | list[str]]) -> list[str]:
     while wrong and wrong[-1] == (len(tokens), True):
         tokens.pop()
         wrong.pop()
+    if any("\0" in token for token in tokens):
+        raise DataError(f"{path} has NUL bytes, and so is no text in UTF-8; save it as such")
     if wrong or not tokens:
         numbers = [n for n, _ in wrong] or [1]
         raise DataError(f"{path}: line(s) {some(numbers)} must hold one item token, and no more")
@@ -244,7 +136,8 @@ def row_tokens(path: Path, n_rows: int, tokens: np.ndarray) -> tuple[np.ndarray,
             )
         return ids, ids_path
     remedy = f"add {stem}_ids.txt beside it, with the item token of each row"
-    positional = pd.Series(tokens).str.fullmatch("0|[1-9][0-9]{0,17}")  # 07 or 7.0 is no row's name
+    texts = pd.Series(list(tokens), dtype=str)
+    positional = texts.str.fullmatch("0|[1-9][0-9]{0,17}")  # 07 or 7.0 is no row's name
     if not positional.all():
         raise DataError(
             f"{path} has no ids file, so its rows are positions, but item token "
@@ -285,7 +178,7 @@ def align(
         DataError: under ``strict``, a row's token is unknown or an item has no row; in any case
             where no row belongs to an item of the data set.
     """
-    position = pd.Index(rows).get_indexer(id2token)  # −1: no row
+    position = pd.Index(rows).get_indexer(pd.Index(id2token))  # −1: no row
     position[0] = -1
     if strict:
         relax = "set strict_ids: False to"
@@ -306,10 +199,22 @@ def align(
     found = position >= 0
     for block in row_blocks(aligned):
         aligned[block][found[block]] = features[position[block][found[block]]]
-    mask = aligned.any(axis=1)
+    mask = np.asarray(aligned.any(axis=1))
     if not mask.any():
         raise DataError(f"{source}: no row belongs to an item of the data set")
     return Modality(aligned, mask, int((~mask & found).sum()), source)
+
+
+def unusual_scale(features: np.ndarray) -> str:
+    """What to tell of features whose largest number is beyond ``1e9`` or below ``1e-9``."""
+    largest = max(features.max(), -features.min())
+    if 1e-9 <= largest <= 1e9:
+        return ""
+    return (
+        f"the largest number is {largest:.3g}. The item graphs, ContentKNN and ContentEASE use "
+        f"cosines, which do not depend on the scale; a model that projects the features learns "
+        f"badly at this one: divide them by {largest:.0e}"
+    )
 
 
 def impute(

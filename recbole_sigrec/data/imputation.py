@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_sigrec.graph.build import semantic_graph
+from recbole_sigrec.config import Config
 from recbole_sigrec.graph.collaborative import collaborative_topk, without_long_histories
+from recbole_sigrec.graph.semantic import semantic_graph
 
 NEIGHBOURS = 10  # of an item in each other modality, and in the training histories
 LONGEST_HISTORY = 10_000  # users with more items tell nothing about which belong together
@@ -19,7 +22,7 @@ def impute_from_neighbours(
     features: Mapping[str, torch.Tensor],
     masks: Mapping[str, torch.Tensor],
     interactions: sp.csr_matrix,
-    config,
+    config: Config,
 ) -> dict[str, dict[str, int]]:
     """Fill, in place, the rows of items without a modality.
 
@@ -60,7 +63,9 @@ def impute_from_neighbours(
             if other not in semantic and masks[other][missing].any():
                 semantic[other] = _nearest(config, features[other], masks[other])
         near = [semantic[other] for other in others if other in semantic]
-        unfilled = _fill(rows, missing, sum(near), mask) if near else missing
+        unfilled = missing
+        if near:
+            unfilled = _fill(rows, missing, functools.reduce(operator.add, near), mask)
         by_graph = len(missing) - len(unfilled)
         if len(unfilled):
             if collaborative is None:
@@ -81,7 +86,7 @@ def impute_from_neighbours(
     return sources
 
 
-def _nearest(config, features: torch.Tensor, mask: torch.Tensor) -> sp.csr_matrix:
+def _nearest(config: Config, features: torch.Tensor, mask: torch.Tensor) -> sp.csr_matrix:
     """An entry of 1 for each item's nearest items by content."""
     return semantic_graph(
         config, features, mask, k=NEIGHBOURS, include_self=False, weight="binary", symmetric=False

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pandas as pd
 
 from recbole_sigrec.errors import DataError, did_you_mean, some
+from recbole_sigrec.tables.delimited import MOST_HEADER, check_columns
 
 USER_COLUMNS = ("userID", "user_id", "user", "uid")
 ITEM_COLUMNS = ("itemID", "item_id", "item", "iid")
+_SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
 SPLITS = {0: "training", 1: "validation", 2: "test"}
 
 
@@ -18,18 +21,39 @@ def header(path: Path, separator: str = "\t") -> list[str]:
     """The column names of an atomic or MMRec file.
 
     Raises:
-        DataError: the file is empty, or not plain UTF-8.
+        DataError: the file cannot be read, is empty, not plain UTF-8, or its header is longer than
+            ``MOST_HEADER`` characters.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            line = file.readline().rstrip("\r\n")
+            line = file.readline(MOST_HEADER + 1).rstrip("\r\n")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from None
     if line.startswith("\ufeff"):
         raise DataError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
+    if "\0" in line:
+        raise DataError(f"{path} has NUL bytes, and so is no text in UTF-8; save it as such")
+    if len(line) > MOST_HEADER:
+        raise DataError(
+            f"{path} has more than {MOST_HEADER:,} characters in its first line, the limit of a "
+            f"header; its first line must name the columns"
+        )
     if not line:
         raise DataError(f"{path} is empty; its first line must name the columns")
     return line.split(separator)
+
+
+def separator_hint(columns: list[str]) -> str:
+    """What to say of a header that is one column, because something else separates it."""
+    other = next((sign for sign in _SEPARATORS if sign in columns[0]), None)
+    if len(columns) > 1 or other is None:
+        return ""
+    return (
+        f". {_SEPARATORS[other].capitalize()} separate it: set field_separator: "
+        f"{json.dumps(other)}, for all files of the data set"
+    )
 
 
 def is_typed(columns: list[str]) -> bool:
@@ -53,8 +77,8 @@ def read_split_interactions(
         and the three sizes.
 
     Raises:
-        DataError: a column is missing or has an empty value, a label is not 0, 1 or 2, a pair
-            occurs twice (in one part or in two), or a part is empty.
+        DataError: a column is missing, is there twice or has an empty value, a label is not 0,
+            1 or 2, a pair occurs twice (in one part or in two), or the training part is empty.
     """
     columns = header(path, separator)
     user = pick_column(path, columns, (user_column, *USER_COLUMNS), "user")
@@ -66,6 +90,7 @@ def read_split_interactions(
             f"name it with split_field, or type the header for RecBole (user_id:token …) to have "
             f"the interactions split by eval_args"
         )
+    check_columns(path, [split_column], columns)
     try:
         frame = pd.read_csv(
             path,
@@ -78,6 +103,8 @@ def read_split_interactions(
         )
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from None
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise DataError(f"{path}: its first row has more values than its header; mend the header")
     if frame.empty:
         raise DataError(f"{path} holds no interactions, only a header")
     frame = frame.rename(columns={user: "user", item: "item", split_column: "split"})
@@ -95,9 +122,8 @@ def read_split_interactions(
     frame["split"] = labels.astype(int)
     _refuse_duplicates(path, frame)
     sizes = [int((frame["split"] == label).sum()) for label in SPLITS]
-    for (label, name), size in zip(SPLITS.items(), sizes, strict=True):
-        if size == 0:
-            raise DataError(f"{path}: no interaction has {split_column} {label}, the {name} part")
+    if not sizes[0]:
+        raise DataError(f"{path}: no interaction has {split_column} 0, the training part")
     frame = frame.sort_values("split", kind="stable", ignore_index=True)
     return frame[["user", "item"]], sizes
 
@@ -106,14 +132,16 @@ def pick_column(path: Path, columns: list[str], names: tuple[str, ...], what: st
     """The first of ``names`` that is among a file's columns; ``what`` is user or item.
 
     Raises:
-        DataError: none is.
+        DataError: none is, or it is there twice.
     """
     for name in names:
         if name in columns:
+            check_columns(path, [name], columns)
             return name
     raise DataError(
         f"{path} has no {what} column: it has {', '.join(columns)}; expected one of "
         f"{', '.join(dict.fromkeys(names))}, or name it with {what.upper()}_ID_FIELD"
+        f"{separator_hint(columns)}"
     )
 
 

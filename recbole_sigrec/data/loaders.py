@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,14 +13,16 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 
-from recbole_sigrec import distributed
-from recbole_sigrec.rows import take
-from recbole_sigrec.user_items import ItemTensors, UserItems
+from recbole_sigrec.config import Config
+from recbole_sigrec.data.seeds import fixed_draws, split_seed
+from recbole_sigrec.data.user_items import ItemTensors, UserItems
+from recbole_sigrec.kernels.rows import select_rows
+from recbole_sigrec.parallel import distributed
 
 
-def loader_class(config, phase: str, sampler) -> type:
+def loader_class(config: Config, phase: str, sampler: object) -> type:
     """RecBole's choice of a loader for a phase, in our form."""
-    base = get_dataloader(config, phase)
+    base: Any = get_dataloader(config, phase)  # pyright: ignore[reportArgumentType]  (a name)
     if base is TrainDataLoader:
         return TrainLoader
     if base is FullSortEvalDataLoader and hasattr(sampler, "used_keys"):
@@ -31,12 +35,12 @@ def rows_of(interactions: Interaction, rows: np.ndarray) -> Interaction:
 
     Shapes: rows, int64 [b].
     """
-    rows = torch.from_numpy(rows)
+    places = torch.from_numpy(rows)
     columns = interactions.interaction.items()
-    return Interaction({name: take(column, rows) for name, column in columns})
+    return Interaction({name: select_rows(column, places) for name, column in columns})
 
 
-def _batch_starts(loader) -> range:
+def _batch_starts(loader: Any) -> range:
     return range(0, loader.sample_size, loader.step)
 
 
@@ -46,7 +50,7 @@ class TrainLoader(TrainDataLoader):
     The random numbers are drawn as torch's loader draws them, so that batches are RecBole's own.
     """
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.num_workers:
             yield from super().__iter__()
             return
@@ -60,7 +64,7 @@ class TrainLoader(TrainDataLoader):
     def __len__(self) -> int:
         return len(_batch_starts(self))
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: np.ndarray | list[int]) -> Interaction:
         """The pairs at these places, with negatives."""
         pairs = self._dataset.join(rows_of(self._dataset.inter_feat, np.asarray(index)))
         return self._neg_sampling(self.transform(self._dataset, pairs))
@@ -69,12 +73,42 @@ class TrainLoader(TrainDataLoader):
         return torch.randperm(self.sample_size, generator=self.generator).numpy()
 
 
-class FullSortLoader(FullSortEvalDataLoader):
+class _Shares(AbstractDataLoader):
+    """Mixin over an evaluation loader.
+
+    Of several processes each iterates over its share of the batches, whole ones, in order and
+    without padding. The negatives of a user follow from the seed of the split, the phase and the
+    user, so that all evaluations of a part rank the same items, and training goes on as if there
+    had been none.
+    """
+
+    step: int
+    sample_size: int
+    collate_fn: Any
+
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        starts = _batch_starts(self)
+        for start in starts[distributed.share(len(starts))]:
+            yield self.collate_fn(np.arange(start, min(start + self.step, self.sample_size)))
+
+    def __len__(self) -> int:
+        return len(_batch_starts(self))
+
+    def _neg_sampling(self, inter_feat: Interaction) -> Interaction:
+        base: Any = super()
+        sampler: Any = self._sampler
+        if sampler is None:  # the data's own labels are evaluated
+            return base._neg_sampling(inter_feat)
+        users = inter_feat[self.uid_field].tolist()
+        with fixed_draws(split_seed(self.config), sampler.phases.index(sampler.phase), *users):
+            return base._neg_sampling(inter_feat)
+
+
+class FullSortLoader(_Shares, FullSortEvalDataLoader):
     """RecBole's loader of full ranking, with positives and history as two sorted arrays.
 
-    RecBole keeps a set and two tensors per user and joins them user by user for each batch. Of
-    several processes each iterates over its share of the batches, whole ones, in order and without
-    padding: the processes' users, in the order of the ranks, are all users in order.
+    RecBole keeps a set and two tensors per user and joins them user by user for each batch. The
+    processes' users, in the order of the ranks, are all users in order.
 
     Attributes:
         uid_list: int64 [n], the users of the part, ascending.
@@ -100,14 +134,6 @@ class FullSortLoader(FullSortEvalDataLoader):
         self.sample_size = len(self.user_df)
         AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=False)
 
-    def __iter__(self):
-        starts = _batch_starts(self)
-        for start in starts[distributed.share(len(starts))]:
-            yield self.collate_fn(np.arange(start, min(start + self.step, self.sample_size)))
-
-    def __len__(self) -> int:
-        return len(_batch_starts(self))
-
     @property
     def uid2history_item(self) -> ItemTensors:
         """For RecBole's case study: the items that are not ranked for a user."""
@@ -118,7 +144,7 @@ class FullSortLoader(FullSortEvalDataLoader):
         """For RecBole's case study: a user's items in the part."""
         return ItemTensors(self._positive)
 
-    def collate_fn(self, index):
+    def collate_fn(self, index: np.ndarray | list[int]) -> tuple[Any, ...]:
         """RecBole's tuple: users, (row, item) of their history, rows and items of positives."""
         index = np.asarray(index)
         users = self.uid_list.numpy()[index]
@@ -127,18 +153,6 @@ class FullSortLoader(FullSortEvalDataLoader):
             self._history.rows(users),
             *self._positive.rows(users),
         )
-
-
-class _Shares:
-    """Mixin over an evaluation loader: iterates over this process's share of the batches.
-
-    Negatives are drawn for all users everywhere, so that they are those of one process.
-    """
-
-    def __iter__(self):
-        share = distributed.share(len(self))
-        batches = enumerate(super().__iter__())
-        return (batch for n, batch in batches if share.start <= n < share.stop)
 
 
 @functools.cache

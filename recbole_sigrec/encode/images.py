@@ -8,26 +8,45 @@ from functools import partial
 from itertools import chain
 from os.path import isfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from recbole_sigrec.encode.sources import file_stamps
+from recbole_sigrec.data.encoder_files import find_encoder
+from recbole_sigrec.encode.networks import (
+    Network,
+    full_name,
+    library_version,
+    read_network,
+    weights_digest,
+)
+from recbole_sigrec.encode.sources import ImageFolder, ItemTable, file_stamps
 from recbole_sigrec.encode.store import encode_rows
 from recbole_sigrec.errors import SIGRecError
+from recbole_sigrec.extras import need
+from recbole_sigrec.json_object import jsonable
+from recbole_sigrec.user_paths import user_path
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LIBRARY = "timm"
 DEFAULT_MODEL = "vit_base_patch32_clip_224.openai"
 MOST_PIXELS = 50_000_000  # a file of a few kB can hold more than memory does
+PREPROCESSING = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
+"""timm's settings on which the transform of images depends."""
 
 
 def encode_images(
-    source,
+    source: ImageFolder | ItemTable,
     out: Path,
     model: str | None = None,
     weights: Path | None = None,
     batch_size: int = 64,
+    like: str | Path | None = None,
 ) -> Counter:
-    """Features of image files, written resumably with their ids; see :func:`encode_rows`.
+    """Features of image files, written resumably with ids and encoder; see :func:`encode_rows`.
 
     An image that is not there, cannot be decoded, or has more than ``MOST_PIXELS`` is missing.
 
@@ -39,42 +58,74 @@ def encode_images(
         weights: a file with the named model's weights (``.safetensors`` or ``.pth``, which is read
             with ``weights_only=True``), instead of those from the hub.
         batch_size: images that are decoded, and go through the model, at a time.
+        like: a feature file, or the ``<modality>_encoder.safetensors`` beside it: that encoder is
+            used. ``model`` or ``weights`` may then name a folder or file that holds the same.
 
     Returns:
         Why images are missing → how many.
 
     Raises:
-        DataError: see :func:`encode_rows`.
-        SIGRecError: timm is not installed, or the model cannot be loaded.
+        DataError: see :func:`encode_rows`; or ``like`` has no encoder that is whole, or its model
+            has changed.
+        SIGRecError: timm is not installed, the model cannot be loaded, or is not that of ``like``.
     """
+    load = load_described if like is None else partial(load_like, find_encoder(user_path(like)))
+    network, transform, known = load(model, weights)
+    encode = partial(encode_files, network, transform)
+    stamps = file_stamps(chain.from_iterable(source.blocks(batch_size)))
+    return encode_rows(source, encode, batch_size, user_path(out), stamps, known.saved(LIBRARY))
+
+
+def load_like(path: Path, model: str | None, weights: Path | None) -> tuple[Any, Any, Network]:
+    """As :func:`load_described`, the model of an encoder's file.
+
+    Args:
+        path: the file.
+        model: the same model, or a folder that holds it; None: where it was.
+        weights: a file with the same weights; None: the file where they were, if any.
+
+    Raises:
+        DataError: the file is damaged or foreign, or the model has changed.
+        SIGRecError: timm is not installed, the model cannot be loaded, or is another.
+    """
+    saved = read_network(path, LIBRARY)
+    if model is None and weights is None and saved.weights_file is not None:
+        weights = Path(saved.weights_file)
+    loaded = load_described(saved.named(path, model), weights)
+    saved.check_same(path, loaded[2])
+    return loaded
+
+
+def load_described(model: str | None, weights: Path | None) -> tuple[Any, Any, Network]:
+    """As :func:`load_vision_model`, and what is to be known of the model."""
     name = model or DEFAULT_MODEL
     network, transform = load_vision_model(name, weights)
-    files = chain([weights], sorted(Path(name).rglob("*")) if Path(name).is_dir() else ())
-    images = chain.from_iterable(source.blocks(batch_size))
-    inputs = f"{name} {file_stamps(files)} {file_stamps(images)}"
-    return encode_rows(source, partial(encode_files, network, transform), batch_size, out, inputs)
+    settings = getattr(network, "pretrained_cfg", {})
+    known = Network(
+        model=full_name(name),
+        weights=weights_digest(network),
+        version=library_version(LIBRARY),
+        weights_file=None if weights is None else str(weights.resolve()),
+        preprocessing=jsonable({key: settings[key] for key in PREPROCESSING if key in settings}),
+    )
+    return network, transform, known
 
 
-def load_vision_model(name: str, weights: Path | None = None):
+def load_vision_model(name: str, weights: Path | None = None) -> tuple[Any, Any]:
     """A model of timm's, which gives its features, and the transform of its images.
 
     Raises:
         SIGRecError: timm is not installed, or the model cannot be loaded.
     """
     try:
-        import timm
-    except ImportError:
-        raise SIGRecError(
-            "images are encoded by timm, which is not installed: "
-            'pip install "recbole_sigrec[image]"'
-        ) from None
+        timm = need("image", "the encoder of images")
     except RuntimeError as error:  # torchvision's operators do not fit the torch that is installed
         raise SIGRecError(
             f"timm cannot be imported ({error}); install the torchvision that belongs to torch "
             f"{torch.__version__}"
         ) from None
     if weights is not None and not weights.is_file():
-        raise SIGRecError(f"there is no file {weights} of weights")
+        raise SIGRecError(f"there is no file {weights} of weights; name it with --weights")
     try:
         network = timm.create_model(
             f"local-dir:{name}" if Path(name).is_dir() else name,
@@ -93,7 +144,9 @@ def load_vision_model(name: str, weights: Path | None = None):
 
 
 @torch.inference_mode()
-def encode_files(network, transform, paths: list[Path | None]) -> tuple[np.ndarray, Counter]:
+def encode_files(
+    network: Any, transform: Any, paths: list[Path | None]
+) -> tuple[np.ndarray, Counter[str]]:
     """Features of image files: float32 [n, d], zero where missing; and why, how many."""
     from PIL import Image
 
@@ -114,7 +167,7 @@ def encode_files(network, transform, paths: list[Path | None]) -> tuple[np.ndarr
     return features, missing
 
 
-def read_image(path: Path | None):
+def read_image(path: Path | None) -> tuple[Image | None, str]:
     """The image in a file as Pillow's RGB, upright, and ""; or None, and why there is none.
 
     The size that the file states is looked at before anything is decoded.

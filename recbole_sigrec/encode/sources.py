@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os.path import isfile
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_sigrec.data.importers.table import frames
-from recbole_sigrec.data.pairs import is_token
-from recbole_sigrec.data.records import Skipped
 from recbole_sigrec.errors import DataError, some
+from recbole_sigrec.tables.delimited import FOUND_OUT, TextForm
+from recbole_sigrec.tables.frames import frames, table_files
+from recbole_sigrec.tables.records import Skipped
+from recbole_sigrec.tables.tokens import LONGEST, is_token
 
 CHUNK = 4096  # rows of a table that are read at a time
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 NO_TOKEN = (
-    "empty, no text or integer, or has a line break, tab, other control character, or "
-    "a blank at an end"
+    f"empty, no text or integer, longer than {LONGEST} characters, or has a line break, tab, other "
+    f"control character, or a blank at an end"
 )
 
 
@@ -59,17 +60,18 @@ class ItemTable:
 
     Args:
         path: ``.csv``, ``.tsv``, ``.jsonl``, each also with ``.gz``, or ``.parquet``; see
-            :func:`recbole_sigrec.data.importers.table.frames`.
+            :func:`recbole_sigrec.tables.frames.frames`.
         id_column: the column of the item tokens, kept as text.
         columns: the columns to encode.
         combine: a row's values in these columns, as text, "" where missing → what is encoded.
+        form: of a table of text.
 
     Attributes:
         skipped: reason → broken lines of JSON that are left out.
 
     Raises:
         DataError: the file cannot be read, a column is missing, too many lines are broken, or a
-            token occurs twice or is none (:func:`recbole_sigrec.data.pairs.is_token`).
+            token occurs twice or is none (:func:`recbole_sigrec.tables.tokens.is_token`).
 
     Cost: one pass over the file; memory: a chunk, and 8 bytes per row.
     """
@@ -80,11 +82,10 @@ class ItemTable:
         id_column: str,
         columns: Sequence[str],
         combine: Callable[[list[str]], Any] = " ".join,
+        form: TextForm = FOUND_OUT,
     ):
-        if not path.is_file():
-            raise DataError(f"{path} does not exist")
         self.path, self.id_column, self.columns = path, id_column, list(columns)
-        self.combine = combine
+        self.combine, self.form = combine, form
         skipped = Skipped(path)
         self.skipped: Mapping[str, int] = skipped.reasons
         self._len = self._check_ids(skipped)
@@ -111,14 +112,16 @@ class ItemTable:
             yield block
 
     def digest(self) -> str:
-        key = hashlib.blake2b(repr([self.id_column, self.columns]).encode(), digest_size=16)
-        with open(self.path, "rb") as file:
-            while chunk := file.read(2**20):
-                key.update(chunk)
+        how = repr([self.id_column, self.columns, self.form])
+        key = hashlib.blake2b(how.encode(), digest_size=16)
+        for path in table_files(self.path):
+            with open(path, "rb") as file:
+                while chunk := file.read(2**20):
+                    key.update(chunk)
         return key.hexdigest()
 
     def _frames(self, columns: list[str], skipped: Skipped | None = None):
-        return frames(self.path, columns, skipped or Skipped(self.path), CHUNK)
+        return frames(self.path, columns, skipped or Skipped(self.path), CHUNK, self.form)
 
     def _check_ids(self, skipped: Skipped) -> int:
         """The number of rows, their tokens and columns checked."""
@@ -204,7 +207,7 @@ class ImageFolder:
         return str(self.folder)
 
 
-def file_stamps(paths) -> str:
+def file_stamps(paths: Iterable[Path | None]) -> str:
     """A hash of the names, sizes and times of files; that of a missing one is its name's."""
     key = hashlib.blake2b(digest_size=16)
     for path in paths:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
 
 from recbole_sigrec.data import encoders
-from recbole_sigrec.encode.sources import CHUNK, ItemTable, Values, file_stamps
+from recbole_sigrec.data.encoder_files import find_encoder, read_encoder
+from recbole_sigrec.encode.networks import (
+    Network,
+    full_name,
+    library_version,
+    read_network,
+    weights_digest,
+)
+from recbole_sigrec.encode.sources import CHUNK, ItemTable, Values
 from recbole_sigrec.encode.store import check_absent, encode_rows
 from recbole_sigrec.errors import SIGRecError
+from recbole_sigrec.extras import need
+from recbole_sigrec.user_paths import user_path
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TFIDF = "tfidf"
@@ -29,6 +39,7 @@ def encode_text(
     batch_size: int = 64,
     out: Path | None = None,
     max_tokens: int | None = None,
+    like: str | Path | None = None,
 ) -> np.ndarray:
     """Features of texts; a text that is empty, or longer than ``LONGEST``, has a zero row.
 
@@ -38,25 +49,31 @@ def encode_text(
             with truncated SVD. None: ``DEFAULT_MODEL``, or, with a warning in the log, ``tfidf``
             where sentence-transformers is not installed.
         batch_size: texts that go through the model at a time.
-        out: a ``.npy`` file to write, resumably, see :func:`encode_rows`; must not exist.
+        out: a ``.npy`` file to write, resumably, with its encoder, see :func:`encode_rows`; must
+            not exist.
         max_tokens: tokens after which a sentence encoder cuts a text; None: the model's own.
+        like: a feature file, or the ``<modality>_encoder.safetensors`` beside it: that encoder is
+            used, and nothing is learned. ``model`` may then name a folder that holds the same.
 
     Returns:
         float16 [n, d]; memory-mapped and read-only if ``out`` is given.
 
     Raises:
-        DataError: see :func:`encode_rows`; or ``tfidf`` finds no word.
-        SIGRecError: the model is not there, or needs sentence-transformers.
+        DataError: see :func:`encode_rows`; ``tfidf`` finds no word; or ``like`` has no encoder
+            that is whole, or its model has changed.
+        SIGRecError: the model is not there, needs sentence-transformers, or, as ``max_tokens``,
+            is not that of ``like``.
 
     Memory: the texts and the result, ``BATCHES`` batches, and with ``tfidf`` what it learns from
     (:class:`recbole_sigrec.data.encoders.Tfidf`).
     """
     source = Values(list(texts))
-    encoder = text_encoder(model, batch_size, max_tokens)
+    encoder = text_encoder(model, batch_size, max_tokens, like)
     if out is not None:
-        _encode_to(Path(out), source, encoder)
+        _encode_to(user_path(out), source, encoder)
         return np.load(out, mmap_mode="r", allow_pickle=False)
-    encoder.learn(source.values)
+    if encoder.learns:
+        encoder.learn(source.values)
     blocks = source.blocks(encoder.size)
     return np.concatenate([encoder.encode(block)[0].astype(np.float16) for block in blocks])
 
@@ -67,22 +84,22 @@ def encode_text_columns(
     model: str | None = None,
     batch_size: int = 64,
     max_tokens: int | None = None,
+    like: Path | None = None,
 ) -> Counter:
     """Features of an item table's columns, written with their ids; see :func:`encode_text`.
 
     Returns:
         Why texts are missing → how many.
     """
-    return _encode_to(out, table, text_encoder(model, batch_size, max_tokens))
+    return _encode_to(out, table, text_encoder(model, batch_size, max_tokens, like))
 
 
 def _encode_to(out: Path, source: Values | ItemTable, encoder: TextEncoder) -> Counter:
-    inputs = encoder.name
     if encoder.learns:
         check_absent(out, source)  # before the work; encode_rows sees to it for all encoders
         encoder.learn(text for block in source.blocks(CHUNK) for text in block)
-        inputs += f" {version(encoder.library)}"
-    return encode_rows(source, encoder.encode, encoder.size, out, inputs)
+    saved = encoder.saved()
+    return encode_rows(source, encoder.encode, encoder.size, out, encoder.name, saved)
 
 
 class TextEncoder(Protocol):
@@ -105,22 +122,33 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, Counter]:
         """See :data:`recbole_sigrec.encode.store.Encode`."""
+        ...
+
+    def saved(self) -> bytes | None:
+        """The content of its file once it has learned, see :func:`encode_rows`."""
+        ...
 
 
-def text_encoder(model: str | None, batch_size: int, max_tokens: int | None = None) -> TextEncoder:
-    """The encoder that a model's name stands for, see :func:`encode_text`.
+def text_encoder(
+    model: str | None,
+    batch_size: int,
+    max_tokens: int | None = None,
+    like: str | Path | None = None,
+) -> TextEncoder:
+    """The encoder that a model's name, or a file, stands for, see :func:`encode_text`.
 
     Raises:
-        SIGRecError: the model is not there, or needs sentence-transformers.
+        DataError: ``like`` has no encoder that is whole, or its model has changed.
+        SIGRecError: the model is not there, needs sentence-transformers, or, as ``max_tokens``,
+            is not that of ``like``.
     """
+    if like is not None:
+        return _encoder_like(find_encoder(user_path(like)), model, batch_size, max_tokens)
     if model != TFIDF:
         library = _sentence_transformers(required=model is not None)
         if library is not None:
             name = model or DEFAULT_MODEL
-            network = load_sentence_model(library, name)
-            if max_tokens is not None:
-                network.max_seq_length = max_tokens
-            return Sentences(network, batch_size, f"{name} {network.max_seq_length} {_files(name)}")
+            return load_sentences(library, name, batch_size, max_tokens)[0]
         logging.getLogger().warning(
             "sentence-transformers is not installed: texts are encoded by TF-IDF and truncated "
             'SVD instead; for a sentence encoder: pip install "recbole_sigrec[text]"'
@@ -128,8 +156,58 @@ def text_encoder(model: str | None, batch_size: int, max_tokens: int | None = No
     return TfidfTexts()
 
 
-def load_sentence_model(library, name: str):
-    """A SentenceTransformer by name or from a local folder.
+def _encoder_like(
+    path: Path, model: str | None, batch_size: int, max_tokens: int | None
+) -> TextEncoder:
+    """The encoder of a file; ``model`` and ``max_tokens`` are None, or say the same."""
+    if read_encoder(path, TFIDF, Sentences.library).kind == TFIDF:
+        if model not in (None, TFIDF) or max_tokens is not None:
+            raise SIGRecError(
+                f"{path}: the features are from `{TFIDF}`; leave out --model and --max_tokens"
+            )
+        return TfidfTexts(encoders.Tfidf.load(path))
+    saved = read_network(path, Sentences.library)
+    if max_tokens not in (None, saved.max_tokens):
+        raise SIGRecError(
+            f"{path}: the features are from texts cut at {saved.max_tokens} tokens, not "
+            f"{max_tokens}; leave out --max_tokens"
+        )
+    name = saved.named(path, model)
+    library = need("text", f"the encoder of {path}")
+    revision = saved.revision if name == saved.model else None
+    encoder, loaded = load_sentences(library, name, batch_size, saved.max_tokens, revision)
+    saved.check_same(path, loaded)
+    return encoder
+
+
+def load_sentences(
+    library: Any,
+    name: str,
+    batch_size: int,
+    max_tokens: int | None,
+    revision: str | None = None,
+) -> tuple[Sentences, Network]:
+    """A sentence encoder, and what is to be known of it.
+
+    Raises:
+        SIGRecError: it cannot be loaded.
+    """
+    network = load_sentence_model(library, name, revision)
+    if max_tokens is not None:
+        network.max_seq_length = max_tokens
+    known = Network(
+        model=full_name(name),
+        weights=weights_digest(network),
+        version=library_version(Sentences.library),
+        revision=None if Path(name).is_dir() else network.model_card_data.base_model_revision,
+        max_tokens=network.max_seq_length,
+    )
+    title = f"{name} {known.max_tokens} {known.weights}"
+    return Sentences(network, batch_size, title, known.saved(Sentences.library)), known
+
+
+def load_sentence_model(library: Any, name: str, revision: str | None = None) -> Any:
+    """A SentenceTransformer by name, at a commit on the hub if given, or from a local folder.
 
     Raises:
         SIGRecError: it cannot be loaded.
@@ -137,7 +215,7 @@ def load_sentence_model(library, name: str):
     if name.startswith((".", "/", "~")) and not Path(name).is_dir():  # no name on a hub
         raise SIGRecError(f"model [{name}]: there is no such folder")
     try:
-        return library.SentenceTransformer(name)
+        return library.SentenceTransformer(name, revision=revision)
     except (OSError, ValueError) as error:
         raise SIGRecError(
             f"model [{name}] cannot be loaded: {str(error).splitlines()[0]} Without a network, "
@@ -145,22 +223,13 @@ def load_sentence_model(library, name: str):
         ) from None
 
 
-def _sentence_transformers(required: bool):
+def _sentence_transformers(required: bool) -> ModuleType | None:
     try:
-        import sentence_transformers
-    except ImportError:
+        return need("text", "a sentence encoder", f", or name the model `{TFIDF}`")
+    except SIGRecError:
         if required:
-            raise SIGRecError(
-                "texts are encoded by sentence-transformers, which is not installed: "
-                f'pip install "recbole_sigrec[text]", or name the model `{TFIDF}`'
-            ) from None
+            raise
         return None
-    return sentence_transformers
-
-
-def _files(name: str) -> str:
-    """What tells a local model from another one in the same folder."""
-    return file_stamps(sorted(Path(name).rglob("*"))) if Path(name).is_dir() else ""
 
 
 class Sentences:
@@ -168,8 +237,8 @@ class Sentences:
 
     library, learns = "sentence-transformers", False
 
-    def __init__(self, network, batch_size: int, name: str):
-        self._network, self._batch_size = network, batch_size
+    def __init__(self, network: Any, batch_size: int, name: str, saved: bytes | None = None):
+        self._network, self._batch_size, self._saved = network, batch_size, saved
         self.name, self.size = name, BATCHES * batch_size
 
     def learn(self, texts: Iterable[str]) -> None:
@@ -185,12 +254,21 @@ class Sentences:
         rows[kept] = found[1:]
         return rows, missing
 
+    def saved(self) -> bytes | None:
+        """The content of its file, if it was given."""
+        return self._saved
+
 
 class TfidfTexts:
     """TF-IDF and truncated SVD; see :class:`TextEncoder`."""
 
-    library, learns, size = "scikit-learn", True, 4096
+    library, size = "scikit-learn", 4096
     name = f"{TFIDF} {TFIDF_DIMENSION}, learned from at most {encoders.LEARNED_FROM} texts"
+
+    def __init__(self, learned: encoders.Tfidf | None = None):
+        self.learns = learned is None
+        if learned is not None:
+            self._tfidf = learned
 
     def learn(self, texts: Iterable[str]) -> None:
         """Learn words, their weights and the decomposition.
@@ -198,13 +276,17 @@ class TfidfTexts:
         Raises:
             DataError: there is no word.
         """
-        self._tfidf = encoders.Tfidf(_usable_or_empty(texts), TFIDF_DIMENSION)
+        self._tfidf = encoders.Tfidf.learn([_usable_or_empty(texts)], TFIDF_DIMENSION)
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, Counter]:
         """Features, and why texts are missing."""
-        rows = self._tfidf.encode(_usable_or_empty(texts))
+        rows = self._tfidf.encode([_usable_or_empty(texts)])
         without = int((~rows.any(axis=1)).sum())
         return rows, Counter({"without a known word": without} if without else {})
+
+    def saved(self) -> bytes:
+        """The content of its file."""
+        return self._tfidf.saved().to_bytes()
 
 
 def _usable(texts: list[str]) -> tuple[list[int], Counter]:

@@ -1,22 +1,24 @@
 """Graphs: semantic k-NN, collaborative item graph, normalisation, mixing and propagation."""
 
 from recbole_sigrec.graph.adjacency import (
-    SparseGraph,
     bipartite_graph,
     infuse,
     interaction_matrix,
-    mean_propagation,
-    mean_propagation_and_start,
     normalize,
-    propagate,
 )
 from recbole_sigrec.graph.approximate import approximate_topk
-from recbole_sigrec.graph.build import collaborative_graph, ridge_graph, semantic_graph
 from recbole_sigrec.graph.cache import cached_graph
-from recbole_sigrec.graph.collaborative import collaborative_topk
+from recbole_sigrec.graph.collaborative import collaborative_graph, collaborative_topk
 from recbole_sigrec.graph.content import content_vectors
 from recbole_sigrec.graph.knn import cosine_topk, kept_cosines, knn_graph
-from recbole_sigrec.graph.ridge import ridge_weights
+from recbole_sigrec.graph.propagation import (
+    SparseGraph,
+    mean_propagation,
+    mean_propagation_and_start,
+    propagate,
+)
+from recbole_sigrec.graph.ridge import ridge_graph, ridge_weights
+from recbole_sigrec.graph.semantic import semantic_graph
 
 __all__ = [
     "SparseGraph",

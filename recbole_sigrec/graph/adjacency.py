@@ -1,19 +1,9 @@
-"""Adjacency matrices: normalise, mix, and propagate embeddings over them.
-
-Matrices are built with SciPy (float32 CSR) and used as :class:`SparseGraph`, whose one product
-serves every model on the CPU and on CUDA.
-"""
+"""Adjacency matrices in SciPy (float32 CSR): the interactions, normalised and mixed graphs."""
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import scipy.sparse as sp
-import torch
-from torch.autograd.function import once_differentiable
-
-from recbole_sigrec.rows import take
 
 
 def interaction_matrix(
@@ -73,19 +63,25 @@ def _power(degrees: np.ndarray, exponent: float) -> np.ndarray:
     return np.power(degrees, exponent, where=degrees > 0, out=np.zeros_like(degrees))
 
 
-def bipartite_graph(interactions: sp.csr_matrix) -> sp.csr_matrix:
-    """The user-item graph of LightGCN: [[0, R], [Rᵀ, 0]], symmetrically normalised.
+def bipartite_graph(
+    interactions: sp.csr_matrix, kind: str = "symmetric", self_loops: bool = False
+) -> sp.csr_matrix:
+    """The user-item graph [[0, R], [Rᵀ, 0]], normalised; by default as LightGCN has it.
 
     Args:
         interactions: binary R [n_users, n_items].
+        kind: as for :func:`normalize`.
+        self_loops: add an edge of weight 1 from each node to itself before normalising.
 
     Returns:
-        float32 CSR [n_users + n_items, n_users + n_items], symmetric, 2·nnz(R) entries.
+        float32 CSR [n_users + n_items, n_users + n_items], 2·nnz(R) entries without loops.
     """
-    return normalize(sp.bmat([[None, interactions], [interactions.T, None]], format="csr"))
+    users, items = (sp.eye(n) if self_loops else None for n in interactions.get_shape())
+    graph = sp.bmat([[users, interactions], [interactions.T, items]], format="csr")
+    return normalize(sp.csr_matrix(graph), kind)
 
 
-def infuse(semantic: sp.spmatrix, collaborative: sp.spmatrix, weight: float) -> sp.csr_matrix:
+def infuse(semantic: sp.csr_matrix, collaborative: sp.csr_matrix, weight: float) -> sp.csr_matrix:
     """Collaborative signals infused into a semantic graph: (1 − α) Ŝ + α Ĉ.
 
     Source: the paper (arXiv 2508.06154) as later work reports its Eq. 3-7.
@@ -100,209 +96,3 @@ def infuse(semantic: sp.spmatrix, collaborative: sp.spmatrix, weight: float) -> 
     mixed = sp.csr_matrix((1.0 - weight) * semantic + weight * collaborative, dtype=np.float32)
     mixed.eliminate_zeros()
     return mixed
-
-
-class SparseGraph(torch.nn.Module):
-    """A constant sparse matrix A [n, m] whose product with embeddings can be differentiated.
-
-    The backward pass multiplies by Aᵀ: where A is symmetric that is A itself, so no transposed copy
-    is held. It is a module so that ``model.to(device)`` moves it; it is not part of a checkpoint.
-
-    Cost: nnz·d multiply-adds for each product; memory: 8 bytes per entry (12 from 2³¹ entries on),
-    twice that where A is not symmetric.
-
-    Args:
-        matrix: SciPy sparse matrix [n, m].
-    """
-
-    def __init__(self, matrix: sp.spmatrix):
-        super().__init__()
-        csr = sp.csr_matrix(matrix, dtype=np.float32)
-        csr.sort_indices()
-        self.shape = csr.shape
-        self.nnz = csr.nnz
-        self.symmetric = csr.shape[0] == csr.shape[1] and abs(csr - csr.T).max() == 0
-        self._register("forward", csr)
-        if not self.symmetric:
-            self._register("backward", sp.csr_matrix(csr.T))
-
-    def _register(self, name: str, csr: sp.csr_matrix) -> None:
-        csr.sort_indices()
-        for part, array in (("crow", csr.indptr), ("col", csr.indices), ("val", csr.data)):
-            self.register_buffer(f"{name}_{part}", torch.from_numpy(array.copy()), persistent=False)
-
-    def entries(self, transposed: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The CSR arrays (crow, col, val) of A, or of Aᵀ."""
-        name = "forward" if self.symmetric or not transposed else "backward"
-        return tuple(getattr(self, f"{name}_{part}") for part in ("crow", "col", "val"))
-
-    def matmul(self, dense: torch.Tensor) -> torch.Tensor:
-        """A @ dense, outside the autograd graph: [m, d] → [n, d]."""
-        return _product(*self.entries(), dense)
-
-    def matmul_transposed(self, dense: torch.Tensor) -> torch.Tensor:
-        """Aᵀ @ dense, outside the autograd graph: [n, d] → [m, d]."""
-        return _product(*self.entries(transposed=True), dense)
-
-    def forward(self, dense: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """A @ dense, or the given rows of it.
-
-        Shapes: dense [m, d], rows int64 [r], distinct and ascending → [n, d] or [r, d].
-        """
-        return _Propagate.apply(dense, self if rows is None else _Rows(self, rows))
-
-    def extra_repr(self) -> str:
-        return f"{self.shape[0]} x {self.shape[1]}, nnz={self.nnz}, symmetric={self.symmetric}"
-
-
-FEW = 0.4
-"""Rows with a smaller share of a graph's entries are copied out of it, on the CPU. Above, copying
-and transposing them takes longer than the whole product on one thread does."""
-
-
-class _Rows:
-    """Some rows of a graph, A[rows] [r, m], in the place of a graph: products of both directions.
-
-    If they have few of A's entries, these alone are multiplied; they are copied for it, 8 bytes
-    per entry. Else, and on other devices, where no rows of a CSR can be selected, all of A is. On
-    the CPU either has the result of A to the last bit.
-
-    Args:
-        graph: A [n, m].
-        rows: distinct and ascending, int64 [r].
-    """
-
-    def __init__(self, graph: SparseGraph, rows: torch.Tensor):
-        self.graph, self.rows = graph, rows
-        self.part: sp.csr_matrix | None = None
-        crow, col, val = graph.entries()
-        if crow.device.type == "cpu" and (crow[rows + 1] - crow[rows]).sum() < FEW * graph.nnz:
-            arrays = val.numpy(), col.numpy(), crow.numpy()
-            self.part = sp.csr_matrix(arrays, graph.shape)[rows.numpy()]
-
-    def matmul(self, dense: torch.Tensor) -> torch.Tensor:
-        """A[rows] @ dense: [m, d] → [r, d]."""
-        if self.part is None:
-            return take(self.graph.matmul(dense), self.rows)
-        return _product(*_arrays(self.part), dense)
-
-    def matmul_transposed(self, dense: torch.Tensor) -> torch.Tensor:
-        """A[rows]ᵀ @ dense: [r, d] → [m, d]."""
-        if self.part is None:
-            whole = dense.new_zeros(self.graph.shape[0], dense.shape[1])
-            return self.graph.matmul_transposed(whole.index_add_(0, self.rows, dense))
-        return _product(*_arrays(self.part.T.tocsr()), dense)
-
-
-def _arrays(csr: sp.csr_matrix) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(crow, col, val), in its memory."""
-    return tuple(torch.from_numpy(array) for array in (csr.indptr, csr.indices, csr.data))
-
-
-def _product(crow, col, val, dense: torch.Tensor) -> torch.Tensor:
-    """The product of a CSR matrix [n, m] and dense [m, d] → [n, d]."""
-    dtype = torch.promote_types(dense.dtype, torch.float32)  # half precision widened
-    val = val.to(dtype)  # float64 in gradient checks
-    dense = dense.detach().to(dtype).contiguous()  # a table with a gradient takes longer
-    if dense.device.type == "cpu":
-        # A row of A is a weighted bag of embeddings; torch's kernel for bags gathers whole rows
-        # with vector instructions, three times as fast as its sparse product.
-        return torch.embedding_bag(dense, col, crow, False, 0, False, val, True)[0]
-    with warnings.catch_warnings():  # torch calls its CSR format "beta" at the first use
-        warnings.simplefilter("ignore", UserWarning)
-        shape = (len(crow) - 1, len(dense))
-        csr = torch.sparse_csr_tensor(crow, col, val, size=shape, check_invariants=False)
-    with torch.autocast(dense.device.type, enabled=False):
-        return csr @ dense
-
-
-class _Propagate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, dense, graph):
-        ctx.graph = graph
-        return graph.matmul(dense)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        return ctx.graph.matmul_transposed(gradient), None
-
-
-class _MeanPropagate(torch.autograd.Function):
-    """(I + A + … + A^L) X / (L + 1), L > 0, by Horner's rule, X + A (X + …): nothing is kept.
-
-    Of some rows the last layer alone is theirs, and the gradient comes in by them. Then the second
-    result is these rows of X itself: the two gradients come out as one table.
-    """
-
-    @staticmethod
-    def forward(ctx, dense, graph, n_layers, rows):
-        last = graph if rows is None else _Rows(graph, rows)
-        ctx.graph, ctx.last, ctx.n_layers, ctx.rows = graph, last, n_layers, rows
-        ctx.set_materialize_grads(False)
-        total = dense
-        for _ in range(n_layers - 1):
-            total = graph.matmul(total).add_(dense)
-        own = None if rows is None else take(dense, rows)
-        mean = last.matmul(total).add_(dense if own is None else own).mul_(1 / (n_layers + 1))
-        return mean, own
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient, own_gradient):
-        if gradient is None and own_gradient is None:
-            return None, None, None, None
-        if gradient is None:
-            gradient = torch.zeros_like(own_gradient)
-        total = gradient
-        for graph in (ctx.last, *[ctx.graph] * (ctx.n_layers - 1)):
-            total = graph.matmul_transposed(total)
-            if ctx.rows is None:
-                total.add_(gradient)
-            else:
-                total.index_add_(0, ctx.rows, gradient)
-        total.mul_(1 / (ctx.n_layers + 1))
-        if own_gradient is not None:
-            total.index_add_(0, ctx.rows, own_gradient.to(total.dtype))
-        return total, None, None, None
-
-
-def propagate(graph: SparseGraph, embeddings: torch.Tensor, n_layers: int) -> torch.Tensor:
-    """A^L X: the last of ``n_layers`` layers (LATTICE and FREEDOM on item graphs).
-
-    Shapes: embeddings [n, d] → [n, d]; with 0 layers, the embeddings themselves.
-    """
-    for _ in range(n_layers):
-        embeddings = graph(embeddings)
-    return embeddings
-
-
-def mean_propagation(
-    graph: SparseGraph,
-    embeddings: torch.Tensor,
-    n_layers: int,
-    rows: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """(X + AX + … + A^L X) / (L + 1): LightGCN's layer combination (arXiv 2002.02126, Eq. 4).
-
-    Shapes: embeddings [n, d], rows int64 [r], distinct and ascending → [n, d], or [r, d], the rows
-    named of it.
-    """
-    if n_layers == 0:
-        return embeddings if rows is None else take(embeddings, rows)
-    return _MeanPropagate.apply(embeddings, graph, n_layers, rows)[0]
-
-
-def mean_propagation_and_start(
-    graph: SparseGraph, embeddings: torch.Tensor, n_layers: int, rows: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`mean_propagation` of some rows, and these rows of X, for a regulariser of them.
-
-    As ``embeddings[rows]`` beside it would be, with one table of gradients instead of two.
-
-    Shapes: embeddings [n, d], rows int64 [r], distinct and ascending → [r, d], [r, d].
-    """
-    if n_layers == 0:
-        start = take(embeddings, rows)
-        return start, start
-    return _MeanPropagate.apply(embeddings, graph, n_layers, rows)

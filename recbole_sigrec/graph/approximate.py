@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
 
-from recbole_sigrec.errors import SIGRecError
+from recbole_sigrec.extras import need
 from recbole_sigrec.graph.unit_rows import UnitRows
 
 BLOCK = 8192  # rows read and searched at a time
 SAMPLE = 1000  # rows whose neighbours are also found exactly, to measure the recall
 RECALL = 0.96  # asked of the sample; a little more than the .95 that is wanted of all rows
-EFFORT = {"ivf": ("nprobe", 4), "hnsw": ("efSearch", 32)}  # FAISS's search parameter, its start
+EFFORT: dict[str, tuple[str, int]] = {"ivf": ("nprobe", 4), "hnsw": ("efSearch", 32)}
+"""FAISS's search parameter, its start."""
 
 
 def approximate_topk(
@@ -51,7 +53,8 @@ def approximate_topk(
         raise ValueError(f"k must be at least 1, not {k}")
     if method not in EFFORT:
         raise ValueError(f"method [{method}] is unknown; use exact, {' or '.join(EFFORT)}")
-    faiss = _faiss()
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it says which build it loads
+    faiss = need("faiss", f"knn_search {method}", ", or set knn_search: exact")
     unit = UnitRows(features, mask, BLOCK)
     indices = torch.full((unit.n, k), -1, dtype=torch.int64)
     values = torch.full((unit.n, k), -torch.inf)
@@ -60,23 +63,7 @@ def approximate_topk(
         return indices, values
     faiss.omp_set_num_threads(torch.get_num_threads())
     index, limit = _index(faiss, unit, method)
-    rng = np.random.default_rng(0)
-    sample = np.sort(rng.choice(len(unit), min(SAMPLE, len(unit)), replace=False))
-    sample = torch.from_numpy(sample)
-    needed = _kth_similarity(unit, sample, width, include_self) - 1e-6
-    parameter, effort = EFFORT[method]
-    while True:
-        effort = min(effort, limit)
-        setattr(index if method == "ivf" else index.hnsw, parameter, effort)
-        found = _search(index, unit, sample, width, include_self)[1]
-        recall = (found >= needed).float().mean().item()
-        if recall >= RECALL or effort == limit:
-            break
-        effort = effort * 3 // 2
-    logging.getLogger().info(
-        f"semantic graph by {method}, {parameter} {effort}: recall@{width} {recall:.4f} against "
-        f"the exact neighbours of {len(sample)} random rows"
-    )
+    _set_effort(index, limit, unit, method, width, include_self)
     for places in torch.arange(len(unit)).split(BLOCK):
         near, similarity = _search(index, unit, places, width, include_self)
         rows = unit.rows[places]
@@ -85,19 +72,7 @@ def approximate_topk(
     return indices, values
 
 
-def _faiss():
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it says which build it loads
-    try:
-        import faiss
-    except ModuleNotFoundError:
-        raise SIGRecError(
-            "knn_search ivf and hnsw need FAISS, which is not installed: "
-            'pip install "recbole_sigrec[faiss]", or set knn_search: exact'
-        ) from None
-    return faiss
-
-
-def _index(faiss, unit: UnitRows, method: str):
+def _index(faiss: Any, unit: UnitRows, method: str) -> tuple[Any, int]:
     """The filled index, and the largest useful search effort."""
     n, d = len(unit), unit.d
     if method == "hnsw":
@@ -113,7 +88,32 @@ def _index(faiss, unit: UnitRows, method: str):
     return index, limit
 
 
-def _search(index, unit: UnitRows, places: torch.Tensor, k: int, include_self: bool):
+def _set_effort(
+    index: Any, limit: int, unit: UnitRows, method: str, k: int, include_self: bool
+) -> None:
+    """Raise the index's search effort until the recall on a sample is RECALL, or to the limit."""
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(len(unit), min(SAMPLE, len(unit)), replace=False))
+    sample = torch.from_numpy(rows)
+    needed = _kth_similarity(unit, sample, k, include_self) - 1e-6
+    parameter, effort = EFFORT[method]
+    while True:
+        effort = min(effort, limit)
+        setattr(index if method == "ivf" else index.hnsw, parameter, effort)
+        found = _search(index, unit, sample, k, include_self)[1]
+        recall = (found >= needed).float().mean().item()
+        if recall >= RECALL or effort == limit:
+            break
+        effort = effort * 3 // 2
+    logging.getLogger().info(
+        f"semantic graph by {method}, {parameter} {effort}: recall@{k} {recall:.4f} against "
+        f"the exact neighbours of {len(sample)} random rows"
+    )
+
+
+def _search(
+    index: Any, unit: UnitRows, places: torch.Tensor, k: int, include_self: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What the index finds for some rows: (places int64, similarities), [len(places), k]."""
     similarity, near = index.search(unit.take(places).cpu().numpy(), k + (not include_self))
     similarity, near = torch.from_numpy(similarity), torch.from_numpy(near)
@@ -126,7 +126,9 @@ def _search(index, unit: UnitRows, places: torch.Tensor, k: int, include_self: b
     return near.gather(1, order)[:, :k], similarity[:, :k]
 
 
-def _kth_similarity(unit: UnitRows, places: torch.Tensor, k: int, include_self: bool):
+def _kth_similarity(
+    unit: UnitRows, places: torch.Tensor, k: int, include_self: bool
+) -> torch.Tensor:
     """The exact k-th largest similarity of some rows: [len(places), 1]."""
     queries = unit.take(places)
     best = queries.new_full((len(places), k), -torch.inf)

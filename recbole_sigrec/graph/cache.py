@@ -6,9 +6,8 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,12 @@ import scipy.sparse as sp
 import torch
 from filelock import FileLock, Timeout
 
-FORMAT = 1
+from recbole_sigrec.files import written_whole
+
+FORMAT = 2
 """Version of the files and of the graphs' construction; one more wherever either changes."""
+
+_PARTS = ("data", "indices", "indptr", "shape")  # of a graph in a file
 
 _BLOCK = 2**24  # bytes hashed at a time
 
@@ -33,10 +36,11 @@ def cached_graph(
     """A graph from the cache, or built and put there.
 
     The file's name holds a hash of the arrays (bytes, shape, type), the parameters, the kind and
-    ``FORMAT``. It is written under another name and renamed, so that a killed run leaves no half
-    file. Of two processes that want the same graph one builds it and the other waits; the system
-    drops a process's lock when it ends, so a lock file that is left over is harmless. A file that
-    cannot be read is built again, with a warning; the folder may be deleted at any time.
+    ``FORMAT``; the file holds one of the graph. It is written under another name and renamed, so
+    that a killed run leaves no half file. Of two processes that want the same graph one builds it
+    and the other waits; the system drops a process's lock when it ends, so a lock file that is left
+    over is harmless. A file that cannot be read or was changed is built again, with a warning; the
+    folder may be deleted at any time.
 
     Args:
         folder: where the graphs are kept; ``None``: nowhere.
@@ -61,7 +65,9 @@ def cached_graph(
             return graph
         graph = _timed(kind, build)
         try:
-            _write(graph, path)
+            with written_whole(path) as file:
+                parts = {part: getattr(graph, part) for part in _PARTS}
+                np.savez(file, hash=_hash(path, graph), **parts)
         except OSError as error:
             log.warning(f"graph cache {path} cannot be written ({error.strerror or error})")
     return graph
@@ -76,7 +82,12 @@ def graph_key(kind: str, arrays: Mapping[str, Any], parameters: Mapping[str, Any
     return key.hexdigest()
 
 
-def _add(key, name: str, value) -> None:
+def _hash(path: Path, graph: sp.csr_matrix) -> str:
+    """The hash of a graph, and of the name of its file: no other graph can take its place."""
+    return graph_key(path.stem, {"graph": graph}, {})
+
+
+def _add(key: Any, name: str, value: Any) -> None:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     elif sp.issparse(value):
@@ -94,7 +105,7 @@ def _add(key, name: str, value) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path):
+def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a cache file; where the folder cannot be written, go on without."""
     log, lock = logging.getLogger(), FileLock(path.with_suffix(".lock"))
     try:
@@ -124,20 +135,17 @@ def _read(path: Path) -> sp.csr_matrix | None:
     if not path.is_file():
         return None
     try:
-        graph = sp.csr_matrix(sp.load_npz(path))  # without pickle
+        with np.load(path, allow_pickle=False) as file:
+            parts = [file[part] for part in _PARTS]
+            written = str(file["hash"])
+        graph = sp.csr_matrix(tuple(parts[:3]), shape=tuple(parts[3]))
         graph.check_format()
-        if graph.dtype != np.float32 or graph.shape[0] != graph.shape[1]:
-            raise ValueError(f"{graph.dtype} {graph.shape} is no item graph")
+        n, m = graph.get_shape()
+        if graph.dtype != np.float32 or n != m:
+            raise ValueError(f"{graph.dtype} [{n}, {m}] is no item graph")
+        if written != _hash(path, graph):
+            raise ValueError("it was changed after it was written")
         return graph
     except Exception as error:  # numpy, zipfile and scipy raise many kinds
         logging.getLogger().warning(f"graph cache {path} is damaged ({error}); built again")
         return None
-
-
-def _write(graph: sp.csr_matrix, path: Path) -> None:
-    part = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(part, "wb") as file:
-        sp.save_npz(file, graph, compressed=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

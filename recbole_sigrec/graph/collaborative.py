@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
+from recbole_sigrec.graph.cache import cached_graph
+
 MEASURES = ("cosine", "jaccard", "count", "random_walk")
 BYTES_PER_ENTRY = 64  # of a block of RᵀR while its top k are selected, if all are tied
 EXACT_IN_FLOAT32 = 2**24  # all integers up to here
+
+Entries = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Rows, columns and values of a matrix."""
 
 
 def collaborative_topk(
@@ -20,8 +26,6 @@ def collaborative_topk(
     measure: str = "cosine",
     symmetric: bool = True,
     memory_mb: float = 512,
-    max_history: int | None = None,
-    threads: int | None = None,
 ) -> sp.csr_matrix:
     """The top-k collaborative item graph C of RᵀR without its diagonal, before normalisation.
 
@@ -31,7 +35,7 @@ def collaborative_topk(
     ``random_walk`` Σ_u R_ui R_uj/(n_i d_u), the two-step walk from i through a user u of degree d_u
     to j (which also has its diagonal removed).
 
-    The graph depends neither on ``memory_mb`` nor on ``threads``.
+    The graph depends neither on ``memory_mb`` nor on the number of threads.
 
     Args:
         interactions: binary R [n_users, n_items] of the *training* interactions alone.
@@ -40,11 +44,6 @@ def collaborative_topk(
         symmetric: keep an edge in both directions if either end has it (maximum of C and Cᵀ).
         memory_mb: bound on the blocks of RᵀR of all threads together, in MiB; a single row may
             exceed it.
-        max_history: users with more items are left out of R (our choice): one of them adds d_u²
-            pairs, and who took nearly everything, as a crawler does, hardly tells items apart. Such
-            users are counted in the log; c_ij and n_i are those of the users that remain. None
-            leaves nobody out.
-        threads: blocks computed at a time; default torch's number of threads.
 
     Returns:
         float32 CSR [n_items, n_items].
@@ -58,8 +57,8 @@ def collaborative_topk(
         raise ValueError(f"measure [{measure}] is unknown; use one of {', '.join(MEASURES)}")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
-    threads = threads or torch.get_num_threads()
-    right = without_long_histories(sp.csr_matrix(interactions, dtype=np.float32), max_history)
+    threads = torch.get_num_threads()  # blocks computed at a time
+    right = sp.csr_matrix(interactions, dtype=np.float32)
     left = right.T.tocsr()  # [n_items, n_users]
     n_i = np.diff(left.indptr).astype(np.float64)  # users per item
     degree = np.diff(right.indptr).astype(np.float64)  # items per user
@@ -67,12 +66,12 @@ def collaborative_topk(
     entries = np.minimum(left @ degree, left.shape[0])
     bounds = _block_bounds(entries, memory_mb * 2**20 / BYTES_PER_ENTRY / threads)
     if measure == "random_walk":
-        right = sp.diags(1.0 / np.maximum(degree, 1.0)) @ right
+        right = sp.csr_matrix(sp.diags(1.0 / np.maximum(degree, 1.0)) @ right)
     elif n_i.max(initial=0.0) > EXACT_IN_FLOAT32:
         right = right.astype(np.float64)
 
-    def top(start, stop):
-        return _top_of_block(left[start:stop] @ right, start, n_i, measure, k)
+    def top(start: int, stop: int) -> Entries:
+        return _top_of_block(sp.csr_matrix(left[start:stop] @ right), start, n_i, measure, k)
 
     with ThreadPoolExecutor(threads) as pool:  # SciPy and NumPy compute without Python's lock
         blocks = list(pool.map(top, bounds[:-1], bounds[1:]))
@@ -82,7 +81,11 @@ def collaborative_topk(
 
 
 def without_long_histories(interactions: sp.csr_matrix, limit: int | None) -> sp.csr_matrix:
-    """The rows (users) with at most ``limit`` entries; what is left out is logged. None: all."""
+    """The rows (users) with at most ``limit`` entries; what is left out is logged. None: all.
+
+    Our choice, for :func:`collaborative_topk`: a user of d_u items adds d_u² pairs, and who took
+    nearly everything, as a crawler does, hardly tells items apart.
+    """
     degree = np.diff(interactions.indptr)
     if limit is None or (degree <= limit).all():
         return interactions
@@ -105,7 +108,9 @@ def _block_bounds(sizes: np.ndarray, limit: float) -> list[int]:
     return bounds
 
 
-def _top_of_block(counts: sp.csr_matrix, start: int, n_i: np.ndarray, measure: str, k: int):
+def _top_of_block(
+    counts: sp.csr_matrix, start: int, n_i: np.ndarray, measure: str, k: int
+) -> Entries:
     """The k best of each row of a block of RᵀR, as (row, column, value).
 
     Args:
@@ -135,7 +140,9 @@ def _top_of_block(counts: sp.csr_matrix, start: int, n_i: np.ndarray, measure: s
     return row, column, c.astype(np.float32)
 
 
-def _rank(c, n_i, row, column, measure) -> np.ndarray:
+def _rank(
+    c: np.ndarray, n_i: np.ndarray, row: np.ndarray, column: np.ndarray, measure: str
+) -> np.ndarray:
     """Numbers that order a row as the measure does, and are equal where it is equal.
 
     One division of integers is rounded correctly, so equal quotients are equal numbers; hence the
@@ -155,9 +162,36 @@ def _rank(c, n_i, row, column, measure) -> np.ndarray:
     return rank
 
 
-def _top_per_row(row, column, rank, k):
+def _top_per_row(row: np.ndarray, column: np.ndarray, rank: np.ndarray, k: int) -> np.ndarray:
     """Places of the k largest ranks of each row; ties to the smaller column."""
     order = np.lexsort((column, -rank, row))
     row = row[order]
     first = np.searchsorted(row, row, side="left")
     return order[np.arange(len(row)) - first < k]
+
+
+def collaborative_graph(config: Any, interactions: sp.csr_matrix) -> sp.csr_matrix:
+    """The collaborative top-k graph; see :func:`collaborative_topk`.
+
+    Args:
+        config: with ``collab_knn_k, collab_measure, collab_max_history, knn_symmetric,
+            graph_memory_mb`` and ``graph_cache_dir``.
+        interactions: binary R [n_users, n_items] of the training interactions.
+
+    Returns:
+        float32 CSR [n_items, n_items].
+    """
+    parameters = {
+        "k": config["collab_knn_k"],
+        "measure": config["collab_measure"],
+        "symmetric": config["knn_symmetric"],
+    }
+    interactions = without_long_histories(interactions, config["collab_max_history"])
+    memory_mb = config["graph_memory_mb"]
+    return cached_graph(
+        config["graph_cache_dir"],
+        "collaborative",
+        {"interactions": interactions},
+        parameters,
+        lambda: collaborative_topk(interactions, memory_mb=memory_mb, **parameters),
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+
+from recbole_sigrec.graph.unit_rows import power_of_two, unit_rows
 
 
 def content_vectors(
@@ -29,7 +30,8 @@ def content_vectors(
     parts = []
     for name, x in features.items():
         present = mask[name][:, None]
+        x = x / power_of_two(x.abs().amax())  # or a difference may leave float32's range
         if center:
             x = x - x[mask[name]].double().mean(dim=0).float()
-        parts.append(weights[name] ** 0.5 * F.normalize(x, dim=1) * present)
+        parts.append(weights[name] ** 0.5 * unit_rows(x) * present)
     return torch.cat(parts, dim=1)

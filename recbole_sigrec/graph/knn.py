@@ -9,9 +9,9 @@ import scipy.sparse as sp
 import torch
 from tqdm import tqdm
 
-from recbole_sigrec.gemm import matmul_nt
 from recbole_sigrec.graph.approximate import approximate_topk
-from recbole_sigrec.graph.unit_rows import UnitRows
+from recbole_sigrec.graph.unit_rows import UnitRows, unit_rows
+from recbole_sigrec.kernels.products import matmul_nt
 
 GROUP = 32  # similarities of which only the largest is looked at, unless it is among the k best
 
@@ -82,7 +82,7 @@ def kept_cosines(
     Cost: that of :func:`cosine_topk`, and n·k·d.
     """
     columns = cosine_topk(x, k, mask, include_self, memory_mb)[0].to(x.device)
-    unit = torch.nn.functional.normalize(x, dim=1)
+    unit = unit_rows(x)
     cosine = torch.einsum(
         "nd,nkd->nk", unit, torch.nn.functional.embedding(columns.clamp_min(0), unit)
     )
@@ -95,7 +95,7 @@ def tile_size(d: int, cuda: bool = False) -> int:
     return min(most, max(2 * GROUP, elements // d // GROUP * GROUP))
 
 
-def _rank_all(unit: UnitRows, best: _TopK, size: int, include_self: bool, memory_mb: float):
+def _rank_all(unit: UnitRows, best: _TopK, size: int, include_self: bool, memory_mb: float) -> None:
     """Rank all pairs of rows: tiles (i, j ≥ i), panel by panel of kept row blocks."""
     n, n_blocks = len(unit), -(-len(unit) // size)
     size = min(size, _round_up(n))
@@ -144,7 +144,9 @@ class _TopK:
         self.values = torch.full((n, k), -torch.inf, device=device)
         self.places = torch.full((n, k), -1, dtype=torch.int64, device=device)
 
-    def update(self, first_row: int, first_place: int, tile: torch.Tensor, peaks: torch.Tensor):
+    def update(
+        self, first_row: int, first_place: int, tile: torch.Tensor, peaks: torch.Tensor
+    ) -> None:
         """Take in a tile whose places come after all that its rows have met.
 
         Only groups whose peak beats a row's k-th value are looked at, so most of a tile is read

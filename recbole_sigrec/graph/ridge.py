@@ -18,6 +18,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack
 
+from recbole_sigrec.graph.cache import cached_graph
+
 _BLOCK = 1024  # rows at a time
 
 
@@ -38,7 +40,7 @@ def ridge_weights(
     Raises:
         ValueError: G + λI is not positive definite in float32.
     """
-    n = interactions.shape[1]
+    n = len(content)
     gram = (np.float32(content_weight) * content) @ content.T
     by_item = interactions.T.tocsr()
     for start in range(0, n, _BLOCK):
@@ -61,9 +63,10 @@ def weights_of_gram(gram: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: it is not positive definite in float32.
     """
-    inverse, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)  # Cholesky factor
+    potrf, potri = lapack.spotrf, lapack.spotri  # pyright: ignore[reportAttributeAccessIssue]
+    inverse, failed = potrf(gram.T, lower=1, clean=0, overwrite_a=1)  # Cholesky factor
     if not failed:
-        inverse, failed = lapack.spotri(inverse, lower=1, overwrite_c=1)
+        inverse, failed = potri(inverse, lower=1, overwrite_c=1)
     weights = inverse.T  # C-ordered; P stands on and above the diagonal
     diagonal = weights.diagonal().copy()
     # LAPACK may pass over what is not finite.
@@ -94,3 +97,33 @@ def largest_into_each(weights: np.ndarray, k: int) -> sp.csr_matrix:
         least = np.partition(block, n - k, axis=1)[:, n - k, None] if k < n else -np.inf
         columns.append(sp.csr_matrix(np.where((block >= least) & (block > 0), block, 0)))
     return sp.vstack(columns).T.tocsr()
+
+
+def ridge_graph(
+    folder: str | None,
+    interactions: sp.csr_matrix,
+    content: np.ndarray,
+    k: int,
+    **weights: float,
+) -> sp.csr_matrix:
+    """The k largest positive ridge weights into each item; see :func:`ridge_weights`.
+
+    Args:
+        folder: where the graphs are kept; ``None``: nowhere.
+        interactions: binary R [n_users, n_items] of the training interactions.
+        content: Z, float32 [n_items, d].
+        weights: ``content_weight`` and ``reg_weight`` of :func:`ridge_weights`.
+
+    Returns:
+        float32 CSR [n_items, n_items]; B_ji weighs item j of a history for item i.
+
+    Raises:
+        ValueError: the regression cannot be solved in float32.
+    """
+    return cached_graph(
+        folder,
+        "ridge",
+        {"interactions": interactions, "content": content},
+        {"k": k, **weights},
+        lambda: largest_into_each(ridge_weights(interactions, content, **weights), k),
+    )

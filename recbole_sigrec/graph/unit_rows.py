@@ -1,9 +1,26 @@
-"""Feature rows of unit norm, read and normalised in blocks: no normalised copy of the whole."""
+"""Rows of unit norm, of whatever scale: of a tensor, or of features that are read in blocks."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+
+
+def unit_rows(x: torch.Tensor) -> torch.Tensor:
+    """Each row (the last dimension) divided by its norm; zero rows stay zero.
+
+    A row is first divided by a power of two near its largest entry: its squares would leave
+    float32's range where entries are beyond 1e19 or below 1e-19. This division is exact, so an
+    ordinary row gets the same bits as without it. Gradients flow.
+    """
+    return F.normalize(x / power_of_two(x.detach().abs().amax(dim=-1, keepdim=True)), dim=-1)
+
+
+def power_of_two(values: torch.Tensor) -> torch.Tensor:
+    """The largest power of two up to each value, exactly; 1 for 0. No value is negative."""
+    mantissa, _ = torch.frexp(values)
+    return _or_one(values) / _or_one(2 * mantissa)
 
 
 class UnitRows:
@@ -28,7 +45,12 @@ class UnitRows:
         ValueError: a feature is not finite, in whatever row.
     """
 
-    def __init__(self, features, mask=None, block: int = 2048):
+    def __init__(
+        self,
+        features: torch.Tensor | np.ndarray,
+        mask: torch.Tensor | np.ndarray | None = None,
+        block: int = 2048,
+    ):
         self.features = features
         self.device = getattr(features, "device", torch.device("cpu"))
         if not isinstance(self.device, torch.device):  # NumPy arrays name theirs "cpu"

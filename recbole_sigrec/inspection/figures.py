@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from texttable import Texttable
 
-from recbole_sigrec.graph import interaction_matrix, knn_graph
+from recbole_sigrec.config import Config
+from recbole_sigrec.data.dataset import interactions_of
+from recbole_sigrec.data.parts import create_dataset
+from recbole_sigrec.display.terminal import text_table
+from recbole_sigrec.graph import knn_graph
 from recbole_sigrec.inspection.alignment import check_alignment
-from recbole_sigrec.inspection.order import HeldOutOrder, held_out_order, item_numbers
-from recbole_sigrec.quick_start import create_dataset
+from recbole_sigrec.inspection.item_number_order import HeldOutOrder, held_out_order, item_numbers
 
 BINS = 40
 
 
-def inspect(config) -> dict[str, Any]:
+def inspect(
+    dataset: str,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """All figures of a data set, in JSON's types.
 
     Args:
-        config: a config of SIGRec's; its ``knn_k`` nearest items are the content neighbours.
+        dataset, config_file_list, config_dict: see :func:`recbole_sigrec.run`. The ``knn_k``
+            nearest items of SIGRec's config are the content neighbours.
 
     Returns:
         ``dataset, users, items, interactions, density, split: {train, valid, test}, cold_users,
@@ -39,25 +47,21 @@ def inspect(config) -> dict[str, Any]:
 
     Cost: that of the content graphs, n²·d/2 for each modality.
     """
-    dataset = create_dataset(config)
-    train, valid, test = dataset.build()
-    interactions = interaction_matrix(
-        np.asarray(train.inter_feat[train.uid_field]),
-        np.asarray(train.inter_feat[train.iid_field]),
-        dataset.user_num,
-        dataset.item_num,
-    )
+    config = Config("SIGRec", dataset, config_file_list, config_dict, command_line=())
+    data = create_dataset(config)
+    train, valid, test = data.build()
+    interactions = interactions_of(train)
     by_user = np.diff(interactions.indptr)[1:]
-    by_item = np.bincount(interactions.indices, minlength=dataset.item_num)[1:]
-    order = _held_out_order(dataset, interactions, (valid, test))
+    by_item = np.bincount(interactions.indices, minlength=data.item_num)[1:]
+    order = _held_out_order(data, interactions, (valid, test))
     split = {"train": len(train), "valid": len(valid), "test": len(test)}
     total = sum(split.values())
     modalities = {
-        name: _modality(features, dataset.modality_mask[name], interactions, config)
-        for name, features in dataset.modality_features.items()
+        name: _modality(features, data.modality_mask[name], interactions, config)
+        for name, features in data.modality_features.items()
     }
     return {
-        "dataset": dataset.dataset_name,
+        "dataset": data.dataset_name,
         "users": len(by_user),
         "items": len(by_item),
         "interactions": total,
@@ -86,12 +90,7 @@ def as_text(figures: dict[str, Any]) -> str:
         f"{figures['cold_items']} items",
     ]
     if figures["modalities"]:
-        table = Texttable(max_width=0)
-        table.set_deco(Texttable.HEADER)
-        table.set_cols_dtype(["t"] * len(MODALITY_COLUMNS))
-        table.set_cols_align(["l", *["r"] * (len(MODALITY_COLUMNS) - 1)])
-        table.add_rows([MODALITY_COLUMNS, *modality_rows(figures)])
-        lines += ["", table.draw(), ""]
+        lines += ["", text_table([MODALITY_COLUMNS, *modality_rows(figures)]), ""]
     else:
         lines.append("no modality: there is no <modality>_feat.npy and no entry in item_modalities")
     return "\n".join([*lines, *(f"warning: {warning}" for warning in figures["warnings"])])

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import numpy as np
+import functools
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import scipy.sparse as sp
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import nn
+from typing_extensions import Self
 
-from recbole_sigrec import distributed
-from recbole_sigrec.config import Keys
+from recbole_sigrec.config import Config, Keys, setting
+from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
 from recbole_sigrec.errors import ConfigError, DataError
-from recbole_sigrec.gemm import Linear, matmul_nt
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
-    interaction_matrix,
     mean_propagation,
 )
+from recbole_sigrec.kernels.products import Linear, matmul_nt
+from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.item_scores import ItemScores, spread
+from recbole_sigrec.parallel import distributed
+
+K = TypeVar("K", bound=Keys)
 
 
-class MultimodalRecommender(GeneralRecommender):
+class MultimodalRecommender(GeneralRecommender, Generic[K]):
     """Base of the models that score by the product of a user's and an item's representation.
 
-    A subclass names its typed config as ``Keys``, builds its layers in ``__init__`` and defines
-    ``representations()`` (and ``calculate_loss``). The representations of evaluation are computed
-    once and dropped as soon as training goes on or parameters are loaded; they are not part of a
-    checkpoint.
+    A subclass names its typed config as ``Keys`` (for type checkers as the parameter K, too),
+    builds its layers in ``__init__`` and defines ``representations()`` (and ``calculate_loss``).
+    The representations of evaluation are computed once and dropped as soon as training goes on or
+    parameters are loaded; they are not part of a checkpoint.
 
     Attributes:
         keys: the model's typed config.
@@ -37,21 +45,25 @@ class MultimodalRecommender(GeneralRecommender):
             ``has_<modality>``.
         interactions: binary float32 CSR [n_users, n_items] of the training pairs.
         item_scores: what an item graph adds to the scores, if a model sets it.
+        frozen: whether representations carry no gradient: once loaded, until training goes on.
     """
 
     input_type = InputType.PAIRWISE
-    Keys = Keys
-    needs_modalities = True
-    loss_in_shares = False
+    Keys: type[K] = Keys  # pyright: ignore[reportAssignmentType]  (for models without keys)
+    needs_modalities: bool = True
+    history_parts: tuple[str, ...] = ()
+    """Those of :meth:`item_parts` that a user's representation has from the training items alone:
+    the sum of their rows, each times 1/√(|h| c_j) for a history h and an item in c_j histories."""
+    loss_in_shares: bool = False
     """Whether ``calculate_loss`` computes :meth:`share` of the batch alone, so that the losses of
     all processes add up; else each process of several computes the loss of the whole batch."""
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         self.config = config
-        self.keys = self.Keys.read(config)
-        self.features = dict(getattr(dataset, "modality_features", {}))
-        self.mask = dict(getattr(dataset, "modality_mask", {}))
+        self.keys: K = self.Keys.read(config)
+        self.features: dict[str, torch.Tensor] = dict(getattr(dataset, "modality_features", {}))
+        self.mask: dict[str, torch.Tensor] = dict(getattr(dataset, "modality_mask", {}))
         self.modalities = list(self.features)
         for name, mask in self.mask.items():
             self.register_buffer(f"has_{name}", mask, persistent=False)
@@ -61,21 +73,41 @@ class MultimodalRecommender(GeneralRecommender):
                 f"[{config['dataset']}] has none: put <modality>_feat.npy files into "
                 f"{config['data_path']}, or name item columns under `item_modalities`"
             )
-        self.interactions = interaction_matrix(
-            np.asarray(dataset.inter_feat[dataset.uid_field]),
-            np.asarray(dataset.inter_feat[dataset.iid_field]),
-            self.n_users,
-            self.n_items,
-        )
+        self.interactions: sp.csr_matrix = interactions_of(dataset)
         self.item_scores: ItemScores | None = None
-        self._cached = None
+        self.frozen = False
+        self._cached: tuple[torch.Tensor, torch.Tensor] | None = None
         self.register_load_state_dict_post_hook(_drop_cached)  # also as part of another module
 
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "representations" in vars(cls):
+            cls.representations = _without_gradient_if_frozen(cls.representations)
+
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The final users [n_users, d] and items [n_items, d]; score = their product."""
+        """The final users [n_users, d] and items [n_items, d]; score = their product.
+
+        A frozen model's carry no gradient, whatever a subclass does.
+        """
         raise NotImplementedError
 
-    def masked(self, name: str, x: torch.Tensor, items=None, otherwise=0.0) -> torch.Tensor:
+    def item_parts(self) -> dict[str, torch.Tensor]:
+        """Addends [n_items, d] of the items' representations by name, to explain scores; none: the
+        model tells none."""
+        return {}
+
+    def users_and_items(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The two parts of a table [n_users + n_items, d]."""
+        users, items = table.split([self.n_users, self.n_items])
+        return users, items
+
+    def masked(
+        self,
+        name: str,
+        x: torch.Tensor,
+        items: torch.Tensor | None = None,
+        otherwise: float = 0.0,
+    ) -> torch.Tensor:
         """Rows of items, with another number in those that lack a modality, as [PAD] does.
 
         Shapes: x [n, d], items int64 [n] (default: all, in order) → [n, d].
@@ -109,9 +141,9 @@ class MultimodalRecommender(GeneralRecommender):
     def on_epoch_start(self, epoch: int) -> None:
         """Called by the trainer before each epoch (warm-ups, edge pruning)."""
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         if mode:
-            self._cached = None
+            self._cached, self.frozen = None, False
         return super().train(mode)
 
     def _final(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,7 +153,7 @@ class MultimodalRecommender(GeneralRecommender):
             self._cached = self.representations()
         return self._cached
 
-    def predict(self, interaction):
+    def predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of user-item pairs: [batch]."""
         users, items = self._final()
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
@@ -131,7 +163,7 @@ class MultimodalRecommender(GeneralRecommender):
             return scores
         return scores + spread(queries, items) * self.item_scores.of_pairs(user, item)
 
-    def full_sort_predict(self, interaction):
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of all items for each user: [batch · n_items], as RecBole expects it."""
         users, items = self._final()
         user = interaction[self.USER_ID]
@@ -143,12 +175,36 @@ class MultimodalRecommender(GeneralRecommender):
         return scores.index_add_(0, row * len(items) + item, spread(queries, items)[row] * more)
 
 
-def _drop_cached(model: MultimodalRecommender, _incompatible_keys) -> None:
+def _without_gradient_if_frozen(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapped(self: MultimodalRecommender) -> Any:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return method(self)
+
+    return wrapped
+
+
+def _drop_cached(model: MultimodalRecommender, _incompatible_keys: object) -> None:
     """Called by torch when parameters have been loaded."""
     model._cached = None
 
 
-class LightGCNRecommender(MultimodalRecommender):
+class EmbeddingKeys(Keys):
+    """The key of models that represent users and items by embeddings."""
+
+    embedding_size: int = setting("d, the size of all representations", ge=1)
+
+
+class LightGCNKeys(EmbeddingKeys):
+    """The keys of models that have LightGCN beside item graphs."""
+
+    n_ui_layers: int = setting("L_ui, LightGCN layers on the user-item graph", ge=0)
+
+
+E = TypeVar("E", bound=EmbeddingKeys)
+
+
+class LightGCNRecommender(MultimodalRecommender[E]):
     """Base of the models that have LightGCN on the user-item graph (arXiv 2002.02126).
 
     Attributes:
@@ -156,7 +212,7 @@ class LightGCNRecommender(MultimodalRecommender):
         graph: the normalised user-item graph, users first.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         self.user_embedding = xavier_embedding(self.n_users, self.keys.embedding_size)
         self.item_embedding = xavier_embedding(self.n_items, self.keys.embedding_size)
@@ -166,14 +222,16 @@ class LightGCNRecommender(MultimodalRecommender):
         """The embeddings of users and items, stacked: [n_users + n_items, d]."""
         return torch.cat([self.user_embedding.weight, self.item_embedding.weight])
 
-    def lightgcn(self, n_layers: int, graph=None) -> tuple[torch.Tensor, torch.Tensor]:
+    def lightgcn(
+        self, n_layers: int, graph: SparseGraph | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean over layers 0 to ``n_layers`` on a graph, by default the whole.
 
         Returns:
             users [n_users, d], items [n_items, d].
         """
         final = mean_propagation(self.graph if graph is None else graph, self.ego(), n_layers)
-        return final.split([self.n_users, self.n_items])
+        return self.users_and_items(final)
 
 
 class RawFeatures(nn.Module):

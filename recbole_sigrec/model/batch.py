@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from recbole.model.abstract_recommender import GeneralRecommender
 
-from recbole_sigrec import distributed
+from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.losses import bpr_of_rows, info_nce, l2_loss
-from recbole_sigrec.rows import take
+from recbole_sigrec.parallel import distributed
 
 
-class Side(NamedTuple):
+class Interaction(Protocol):
+    """RecBole's Interaction as the models use it: a column for each field, all of one length."""
+
+    def __getitem__(self, field: str) -> torch.Tensor: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Side:
     """The distinct users, or positives, of a batch, and which of them are anchors.
 
     Attributes:
@@ -30,9 +41,11 @@ class Side(NamedTuple):
 
     def of_anchors(self, table: torch.Tensor) -> torch.Tensor:
         """The anchors' rows of a table of the distinct nodes: [n_distinct, d] → [n_anchors, d]."""
-        return table if self.own is None else take(table, self.own)
+        return table if self.own is None else select_rows(table, self.own)
 
-    def info_nce(self, anchor, candidates, temperature: float, bfloat16: bool = False):
+    def info_nce(
+        self, anchor: torch.Tensor, candidates: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """:func:`info_nce` over the batch with its repetitions, or this process's share of it.
 
         Shapes: anchor [n_anchors, d], candidates [n_distinct, d] or [M, n_distinct, d] → scalar.
@@ -45,7 +58,6 @@ class Side(NamedTuple):
             share=distributed.share(len(anchor)),
             own=self.own,
             anchor_weight=self.anchor_count,
-            bfloat16=bfloat16,
         )
 
 
@@ -69,7 +81,14 @@ class Batch:
         n_users, n_items: numbers of user and of item ids.
     """
 
-    def __init__(self, users, positives, negatives, n_users: int, n_items: int):
+    def __init__(
+        self,
+        users: torch.Tensor,
+        positives: torch.Tensor,
+        negatives: torch.Tensor,
+        n_users: int,
+        n_items: int,
+    ):
         self.n = len(users)
         ids = torch.cat([users, positives + n_users, negatives + n_users])
         seen = ids.new_zeros(n_users + n_items, dtype=torch.bool)  # faster than to sort the ids
@@ -86,14 +105,15 @@ class Batch:
         self.triples = tuple(rows[share] for rows in self.rows)
 
     @classmethod
-    def of(cls, model, interaction) -> Batch:
+    def from_interaction(cls, model: GeneralRecommender, interaction: Interaction) -> Batch:
         """That of a recommender's training interaction, which holds its three fields of ids."""
         fields = model.USER_ID, model.ITEM_ID, model.NEG_ITEM_ID
-        return cls(*(interaction[field] for field in fields), model.n_users, model.n_items)
+        users, positives, negatives = (interaction[field] for field in fields)
+        return cls(users, positives, negatives, model.n_users, model.n_items)
 
     def gather(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """The table of the batch from those of all users and of all items."""
-        return torch.cat([take(users, self.users), take(items, self.items)])
+        return torch.cat([select_rows(users, self.users), select_rows(items, self.items)])
 
     def sides(self, anchors: float = 1.0) -> Iterator[Side]:
         """The users, then the positives, for contrastive terms.
@@ -109,20 +129,32 @@ class Batch:
 
     def bpr(self, table: torch.Tensor) -> torch.Tensor:
         """:func:`bpr_of_rows` of users, positives and negatives."""
-        return bpr_of_rows(*(take(table, rows) for rows in self.triples), self.n)
+        u, i, j = (select_rows(table, rows) for rows in self.triples)
+        return bpr_of_rows(u, i, j, self.n)
 
     def l2(self, table: torch.Tensor) -> torch.Tensor:
         """:func:`l2_loss` of users, positives and negatives."""
-        return l2_loss(*(take(table, rows) for rows in self.triples), n=self.n)
+        return l2_loss(*(select_rows(table, rows) for rows in self.triples), n=self.n)
 
-    def info_nce(self, anchor, candidates, temperature: float) -> torch.Tensor:
+    def info_nce(
+        self, anchor: torch.Tensor, candidates: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
         """:func:`info_nce` over the users plus that over the positives."""
-        return sum(
-            side.info_nce(take(anchor, side.rows), take(candidates, side.rows), temperature)
+        users, positives = (
+            side.info_nce(
+                select_rows(anchor, side.rows), select_rows(candidates, side.rows), temperature
+            )
             for side in self.sides()
         )
+        return users + positives
 
-    def info_nce_among_all(self, anchor, candidates, temperature: float, allowed) -> torch.Tensor:
+    def info_nce_among_all(
+        self,
+        anchor: torch.Tensor,
+        candidates: torch.Tensor,
+        temperature: float,
+        allowed: torch.Tensor,
+    ) -> torch.Tensor:
         """InfoNCE of the users among all users plus that of the positives among all items, each
         summed over the triples.
 
@@ -136,7 +168,7 @@ class Batch:
             nodes, count = nodes[here] - span.start, side.count[here]
             if len(nodes):
                 mean = info_nce(
-                    take(anchor[span], nodes),
+                    select_rows(anchor[span], nodes),
                     candidates[span][among],
                     temperature,
                     share=distributed.share(len(nodes)),

@@ -28,6 +28,8 @@ over those that it has, and starts its channel at zero: it is what its users mak
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Literal
 
 import scipy.sparse as sp
@@ -35,7 +37,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_sigrec.config import setting
+from recbole_sigrec.config import Config, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import (
     SparseGraph,
     collaborative_graph,
@@ -43,12 +46,12 @@ from recbole_sigrec.graph import (
     normalize,
     propagate,
 )
+from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import RawFeatures, xavier_embedding, xavier_linear
-from recbole_sigrec.model.batch import Batch
+from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.layers import Purifier
 from recbole_sigrec.model.losses import bpr_loss
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender
-from recbole_sigrec.rows import take
 
 
 class COHESIONKeys(GraphKeys):
@@ -68,20 +71,21 @@ class COHESIONKeys(GraphKeys):
     )
 
 
-class COHESION(GraphRecommender):
+class COHESION(GraphRecommender[COHESIONKeys]):
     """The model; its channels are the ids' and then the modalities', in their order."""
 
     Keys = COHESIONKeys
     loss_in_shares = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         d = self.keys.embedding_size
         users = collaborative_graph(config, self.interactions.T.tocsr())
         self.user_graph = SparseGraph(normalize(users, "row"))
         n_modalities = torch.stack(list(self.mask.values())).sum(dim=0).clamp(min=1)
         graphs = self.item_graphs(config)
-        self.item_graph = SparseGraph(sp.diags(1 / n_modalities.numpy()) @ sum(graphs.values()))
+        total = functools.reduce(operator.add, graphs.values())
+        self.item_graph = SparseGraph(sp.diags(1 / n_modalities.numpy()) @ total)
         self.raw = RawFeatures(self.features, self.keys.train_features)
         self.purify, self.preference = nn.ModuleDict(), nn.ModuleDict()
         for name, features in self.features.items():
@@ -89,12 +93,12 @@ class COHESION(GraphRecommender):
             self.preference[name] = xavier_embedding(self.n_users, d)
         xavier_linear(self)
 
-    def representations(self):
+    def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Steps 1-4: users [n_users, C·d] and items [n_items, C·d], channels side by side."""
         keys, ids = self.keys, self.item_embedding.weight
         users, items = [self.user_embedding.weight], [ids]
         for name in self.modalities:
-            users.append(self.preference[name].weight)
+            users.append(self.preference.get_parameter(f"{name}.weight"))
             items.append(self.masked(name, self.purify[name](ids, self.raw[name])))
         ego = torch.cat([torch.cat(users, dim=1), torch.cat(items, dim=1)])
         h = mean_propagation(self.graph, ego, keys.n_ui_layers)
@@ -102,11 +106,11 @@ class COHESION(GraphRecommender):
         users = users + propagate(self.user_graph, users, keys.n_user_layers)
         return users, items + propagate(self.item_graph, items, keys.n_item_layers)
 
-    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """Step 5 as its terms, already weighted: (L_BPR, Σ_c γ_c L_BPR^c, L_2)."""
-        keys, batch = self.keys, Batch.of(self, interaction)
+        keys, batch = self.keys, Batch.from_interaction(self, interaction)
         final = batch.gather(*self.representations())
-        u, i, j = (take(final, rows) for rows in batch.rows)
+        u, i, j = (select_rows(final, rows) for rows in batch.rows)
         margins = (u * (i - j)).view(batch.n, -1, keys.embedding_size).sum(dim=2)  # [batch, C]
         channels = F.softplus(-margins)
         balance = channels.detach().mean(dim=0).softmax(dim=0)  # γ, of the whole batch

@@ -17,7 +17,8 @@ Above ``max_items`` the model is refused: it holds a matrix of all items.
 
 from __future__ import annotations
 
-from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.config import Config, Keys, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors, ridge_weights
 from recbole_sigrec.graph.ridge import cost
@@ -36,12 +37,12 @@ class ContentEASEKeys(Keys):
     max_items: int = setting("more items are refused: n items need 4n² bytes", ge=1)
 
 
-class ContentEASE(TrainingFree):
+class ContentEASE(TrainingFree[ContentEASEKeys]):
     """The model; ``similarity`` is B, a dense float32 array."""
 
     Keys = ContentEASEKeys
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         keys, n = self.keys, self.n_items
         if n - 1 > keys.max_items:

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import torch
 
-from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.config import Config, Keys, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import content_vectors, semantic_graph
 from recbole_sigrec.model.training_free import TrainingFree
 
@@ -34,15 +35,17 @@ class ContentKNNKeys(Keys):
     center: bool = setting("take the mean from each modality's features")
 
 
-class ContentKNN(TrainingFree):
+class ContentKNN(TrainingFree[ContentKNNKeys]):
     """The model; ``similarity`` is Sᵀ in CSR, of which each column has at most k entries."""
 
     Keys = ContentKNNKeys
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         weights = self.weights_of_modalities(self.keys.modality_weights)
         z = content_vectors(self.features, self.mask, weights, self.keys.center)
         any_modality = torch.stack(list(self.mask.values())).any(dim=0)
-        kind = {"include_self": False, "weight": "cosine", "symmetric": False}
-        self.similarity = semantic_graph(config, z, any_modality, **kind).T.tocsr()
+        graph = semantic_graph(
+            config, z, any_modality, include_self=False, weight="cosine", symmetric=False
+        )
+        self.similarity = graph.T.tocsr()

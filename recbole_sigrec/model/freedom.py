@@ -21,23 +21,28 @@ from the items seen in training (``negative_items``).
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_sigrec.config import setting
+from recbole_sigrec.config import Config, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
     interaction_matrix,
     propagate,
 )
+from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import RawFeatures, projections
+from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.losses import bpr_of_rows
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender
-from recbole_sigrec.rows import take
 
-PUBLISHED_WEIGHTS = {"image": 0.1, "text": 0.9}
+PUBLISHED_WEIGHTS: dict[str, float] = {"image": 0.1, "text": 0.9}
 
 
 class FREEDOMKeys(GraphKeys):
@@ -52,13 +57,13 @@ class FREEDOMKeys(GraphKeys):
     modal_weight: float = setting("λ, weight of the modalities' BPR terms", ge=0)
 
 
-class FREEDOM(GraphRecommender):
+class FREEDOM(GraphRecommender[FREEDOMKeys]):
     """The model; see the module's text for its steps."""
 
     Keys = FREEDOMKeys
     loss_in_shares = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         self.item_graph = SparseGraph(self._item_graph(config))
         self.pruned_graph = self.graph
@@ -68,13 +73,14 @@ class FREEDOM(GraphRecommender):
         self.raw = RawFeatures(self.features, self.keys.train_features)
         self.project = projections(self.features, self.keys.embedding_size)
 
-    def _item_graph(self, config) -> sp.csr_matrix:
+    def _item_graph(self, config: Config) -> sp.csr_matrix:
         """Step 1: S [n_items, n_items]."""
         given = self.keys.modality_weights
         if given is None and set(self.modalities) == set(PUBLISHED_WEIGHTS):
             given = PUBLISHED_WEIGHTS
         weights, graphs = self.weights_of_modalities(given), self.item_graphs(config)
-        return sum(weight * graphs[name] for name, weight in weights.items())
+        parts = [weight * graphs[name] for name, weight in weights.items()]
+        return functools.reduce(operator.add, parts)
 
     def on_epoch_start(self, epoch: int) -> None:
         """Step 2."""
@@ -82,7 +88,7 @@ class FREEDOM(GraphRecommender):
             n = max(1, int(self._edges.nnz * (1.0 - self.keys.edge_dropout)))
             kept = sample_edges(self._edge_weight, n)
             place = self._edges.row[kept], self._edges.col[kept]
-            pruned = interaction_matrix(*place, *self._edges.shape)
+            pruned = interaction_matrix(*place, self.n_users, self.n_items)
             device = self.user_embedding.weight.device
             self.pruned_graph = SparseGraph(bipartite_graph(pruned)).to(device)
 
@@ -92,26 +98,27 @@ class FREEDOM(GraphRecommender):
         h = propagate(self.item_graph, self.item_embedding.weight, self.keys.n_item_layers)
         return users, items + h
 
-    def representations(self):
+    def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.forward(self.graph)
 
-    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """Step 4 as its terms, already weighted: (BPR, the modalities' BPR)."""
         users, items = self.forward(self.pruned_graph)
         i, j = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
         n = len(i)
         share = self.share(n)
-        h_u = take(users, interaction[self.USER_ID])
-        pairs = take(items, torch.cat([i[share], j[share]])).chunk(2)
-        bpr = bpr_of_rows(h_u[share], *pairs, n)
+        h_u = select_rows(users, interaction[self.USER_ID])
+        h_i, h_j = select_rows(items, torch.cat([i[share], j[share]])).chunk(2)
+        bpr = bpr_of_rows(h_u[share], h_i, h_j, n)
         modal = bpr.new_zeros(())
         for name in self.modalities if self.keys.modal_weight > 0 else ():
             has = getattr(self, f"has_{name}")
             rows = (has[i] & has[j]).nonzero().squeeze(1)
             n = len(rows)
             rows = rows[self.share(n)]
-            pairs = self.project[name](take(self.raw[name], torch.cat([i[rows], j[rows]])))
-            modal = modal + bpr_of_rows(take(h_u, rows), *pairs.chunk(2), max(n, 1))
+            h_m = self.project[name](select_rows(self.raw[name], torch.cat([i[rows], j[rows]])))
+            h_i, h_j = h_m.chunk(2)
+            modal = modal + bpr_of_rows(select_rows(h_u, rows), h_i, h_j, max(n, 1))
         return bpr, self.keys.modal_weight * modal
 
 

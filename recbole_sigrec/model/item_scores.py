@@ -19,10 +19,11 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.config import Config, Keys, setting
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors, ridge_graph
 from recbole_sigrec.graph.ridge import cost
+from recbole_sigrec.kernels.graph_scores import scores_and_scales
 
 
 class ItemScoreKeys(Keys):
@@ -51,16 +52,25 @@ class ItemScores:
         self.interactions, self.graph, self.weight = interactions, graph, weight
 
     @classmethod
-    def of(cls, model, config, weights: dict[str, float]) -> ItemScores | None:
-        """Those of a model with :class:`ItemScoreKeys`; none where γ is zero.
+    def from_config(
+        cls,
+        config: Config,
+        keys: ItemScoreKeys,
+        interactions: sp.csr_matrix,
+        features: dict[str, torch.Tensor],
+        mask: dict[str, torch.Tensor],
+        weights: dict[str, float],
+    ) -> ItemScores | None:
+        """Those that a model's keys ask for; none where γ is zero.
 
         Args:
+            interactions, features, mask: of the model.
             weights: modality → its share of the content.
 
         Raises:
             ConfigError: there are too many items, or the ridge is too small.
         """
-        keys, n = model.keys, model.n_items
+        n = len(next(iter(mask.values())))
         if keys.item_score_weight == 0:
             return None
         if n - 1 > keys.item_score_max_items:
@@ -70,11 +80,11 @@ class ItemScores:
                 f"{n - 1}, which need {cost(n)}, once. Raise the key if that is there, or give "
                 f"item_score_weight=0"
             )
-        content = content_vectors(model.features, model.mask, weights, center=True).numpy()
+        content = content_vectors(features, mask, weights, center=True).numpy()
         try:
             graph = ridge_graph(
                 config["graph_cache_dir"],
-                model.interactions,
+                interactions,
                 content,
                 keys.item_score_k,
                 content_weight=keys.item_score_content,
@@ -85,15 +95,15 @@ class ItemScores:
                 f"config keys [item_score_reg] = [{keys.item_score_reg}] and [item_score_content] "
                 f"= [{keys.item_score_content}]: {error}"
             ) from None
-        return cls(model.interactions, graph, keys.item_score_weight)
+        return cls(interactions, graph, keys.item_score_weight)
 
     def of_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Of user-item pairs: int64 [n], int64 [n] → float32 [n]."""
         if not len(users):
             return torch.zeros(0, device=users.device)  # SciPy has a matrix for no pairs
         distinct, place = np.unique(users.cpu().numpy(), return_inverse=True)
-        items = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
-        scores = self._of_users(distinct)[0][place, items]
+        columns = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
+        scores = self._of_users(distinct)[0][place, columns]
         return torch.from_numpy(np.asarray(scores).ravel()).to(users.device)
 
     def of_users(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -103,29 +113,17 @@ class ItemScores:
         """
         scores, row = self._of_users(users.cpu().numpy())
         parts = row, scores.indices.astype(np.int64), scores.data
-        return tuple(torch.from_numpy(part).to(users.device) for part in parts)
+        place, item, score = (torch.from_numpy(part).to(users.device) for part in parts)
+        return place, item, score
 
     def _of_users(self, users: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
         """The scores [n, n_items], and the row of each entry, int64 [m]."""
-        scores = self.interactions[users] @ self.graph
-        count = np.diff(scores.indptr)
-        n_items = scores.shape[1] - 1  # without [PAD]
-        mean = _row_sums(scores, scores.data) / n_items
-        square = _row_sums(scores, scores.data * scores.data) / n_items
-        variance = square - mean**2
-        spread_out = variance > 1e-6 * square  # else it is what rounding leaves of equal scores
-        scale = np.zeros(len(users), dtype=np.float32)
-        scale[spread_out] = self.weight / np.sqrt(variance[spread_out])
-        scores.data *= np.repeat(scale, count)
-        return scores, np.repeat(np.arange(len(users)), count)
-
-
-def _row_sums(matrix: sp.csr_matrix, data: np.ndarray) -> np.ndarray:
-    """Sums over the rows of a matrix with ``data`` in place of its entries: float64 [n]."""
-    sums = np.zeros(matrix.shape[0])
-    some = np.diff(matrix.indptr) > 0
-    sums[some] = np.add.reduceat(data, matrix.indptr[:-1][some], dtype=np.float64)
-    return sums
+        histories = self.interactions[users]
+        n_items = histories.shape[1] - 1  # without [PAD]
+        scores, scale = scores_and_scales(histories, self.graph, self.weight, n_items)
+        sizes = np.diff(scores.indptr)
+        scores.data *= np.repeat(scale, sizes)
+        return scores, np.repeat(np.arange(len(users)), sizes)
 
 
 def spread(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from recbole_sigrec.gemm import Linear, linear
+from recbole_sigrec.kernels.products import Linear, linear
 
-PERTURBATIONS = ("modulus", "uniform", "none")
+PERTURBATIONS: tuple[str, ...] = ("modulus", "uniform", "none")
 
 
 def perturb(embeddings: torch.Tensor, strength: float, kind: str = "modulus") -> torch.Tensor:
@@ -72,7 +74,8 @@ class MeanFusion(nn.Module):
         self.weights = list(weights)
 
     def forward(self, behavior: torch.Tensor, semantic: torch.Tensor) -> torch.Tensor:
-        return sum(weight * h for weight, h in zip(self.weights, semantic, strict=True))
+        parts = [weight * h for weight, h in zip(self.weights, semantic, strict=True)]
+        return functools.reduce(operator.add, parts)
 
 
 class AttentionFusion(nn.Module):

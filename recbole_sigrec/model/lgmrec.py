@@ -30,27 +30,28 @@ Ours:
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_sigrec import distributed
-from recbole_sigrec.config import Keys, setting
-from recbole_sigrec.gemm import Linear
+from recbole_sigrec.config import Config, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, propagate
-from recbole_sigrec.model.base import RawFeatures, xavier_linear
-from recbole_sigrec.model.batch import Batch
+from recbole_sigrec.kernels.products import Linear
+from recbole_sigrec.kernels.rows import select_rows
+from recbole_sigrec.model.base import LightGCNKeys, RawFeatures, xavier_linear
+from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.views import GraphRecommender, by_view
-from recbole_sigrec.rows import take
+from recbole_sigrec.parallel import distributed
 
 
-class LGMRecKeys(Keys):
+class LGMRecKeys(LightGCNKeys):
     """The keys of LGMRec; their defaults are in ``properties/model/LGMRec.yaml``."""
 
-    embedding_size: int = setting("d, the size of all representations", ge=1)
-    n_ui_layers: int = setting("LightGCN layers of the collaborative embedding", ge=0)
     n_mm_layers: int = setting("L_m, layers of the modality embeddings, on the same graph", ge=0)
     n_hyper_layers: int = setting("layers of the hypergraphs", ge=1)
     n_hyperedges: int = setting("K, hyperedges of each modality", ge=1)
@@ -61,13 +62,15 @@ class LGMRecKeys(Keys):
     reg_weight: float = setting("λ_reg, of the norms of the batch's representations", ge=0)
 
 
-class LGMRec(GraphRecommender):
+class LGMRec(GraphRecommender[LGMRecKeys]):
     """The model; tables of users and items are stacked, users first, [n, d]."""
 
     Keys = LGMRecKeys
     loss_in_shares = True
+    present: torch.Tensor
+    n_having: torch.Tensor
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         keys = self.keys
         self.user_items = SparseGraph(self.interactions)  # R
@@ -107,7 +110,9 @@ class LGMRec(GraphRecommender):
         noisy = F.gumbel_softmax(logits, self.keys.temperature, dim=1)
         return F.dropout(noisy, self.keys.dropout)
 
-    def hyperedge_embeddings(self, behavior, dependency) -> list[torch.Tensor]:
+    def hyperedge_embeddings(
+        self, behavior: torch.Tensor, dependency: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
         """Step 3: for each m, D(H_i)ᵀ E_h of the last layer [K, d]; t^m is H times it."""
         edges = []
         for h in dependency:
@@ -117,35 +122,45 @@ class LGMRec(GraphRecommender):
             edges.append(h.T @ e)
         return edges
 
-    def combine(self, behavior, local, dependency, edges) -> torch.Tensor:
+    def combine(
+        self,
+        behavior: torch.Tensor,
+        local: torch.Tensor,
+        dependency: list[torch.Tensor],
+        edges: list[torch.Tensor],
+    ) -> torch.Tensor:
         """Step 4 for any n nodes: b [n, d], l [n, M·d], H [n, K] and [K, d] of each m → e."""
         local = F.normalize(by_view(local, behavior.shape[1]), dim=2).sum(dim=0)
-        total = sum(h @ e for h, e in zip(dependency, edges))  # t
+        total = functools.reduce(operator.add, [h @ e for h, e in zip(dependency, edges)])  # t
         return behavior + local + self.keys.global_weight * F.normalize(total, dim=1)
 
-    def representations(self):
+    def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         behavior, (local, dependency) = self.behavior(), self.modality_parts()
         edges = self.hyperedge_embeddings(behavior, dependency)
         final = self.combine(behavior, local, dependency, edges)
-        return final.split([self.n_users, self.n_items])
+        return self.users_and_items(final)
 
-    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """Step 5 as its terms, already weighted: (L_BPR, HCL, norms)."""
-        keys, batch = self.keys, Batch.of(self, interaction)
+        keys, batch = self.keys, Batch.from_interaction(self, interaction)
         behavior, (local, dependency) = self.behavior(), self.modality_parts()
         edges = self.hyperedge_embeddings(behavior, dependency)
-        rows = [take(h, batch.nodes) for h in dependency]
-        final = self.combine(take(behavior, batch.nodes), take(local, batch.nodes), rows, edges)
+        rows = [select_rows(h, batch.nodes) for h in dependency]
+        final = self.combine(
+            select_rows(behavior, batch.nodes), select_rows(local, batch.nodes), rows, edges
+        )
         # The norms are of the whole batch, in every process: each takes an equal part.
-        norms = sum(take(final, part).norm() for part in batch.rows) / batch.n
-        reg = keys.reg_weight * norms / distributed.place().world_size
+        norms = functools.reduce(
+            operator.add, [select_rows(final, part).norm() for part in batch.rows]
+        )
+        reg = keys.reg_weight * (norms / batch.n) / distributed.place().world_size
         hcl = reg.new_zeros(())
         pairs = itertools.combinations(range(len(edges)), 2) if keys.cl_weight > 0 else ()
         for one, two in pairs:
             # All t of the two lie in this span; a basis of it is constant for the gradient.
             span = torch.cat([edges[one], edges[two]]).detach().to(behavior.dtype)  # [2K, d]
             basis = torch.linalg.qr(span.T).Q  # [d, min(d, 2K)]
-            tables = (dependency[m] @ (edges[m] @ basis) for m in (one, two))
+            t_one, t_two = (dependency[m] @ (edges[m] @ basis) for m in (one, two))
             allowed = self.present[:, [one, two]].all(dim=1)
-            hcl = hcl + batch.info_nce_among_all(*tables, keys.temperature, allowed)
+            hcl = hcl + batch.info_nce_among_all(t_one, t_two, keys.temperature, allowed)
         return batch.bpr(final), keys.cl_weight * hcl, reg

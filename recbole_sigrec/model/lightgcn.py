@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from recbole.model.general_recommender.lightgcn import LightGCN as RecBoleLightGCN
 
-from recbole_sigrec.compat import NormalizedAdjacency
-from recbole_sigrec.gemm import matmul_nt
+from recbole_sigrec.config import Config
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, mean_propagation, mean_propagation_and_start
-from recbole_sigrec.model.batch import Batch
-from recbole_sigrec.rows import take
+from recbole_sigrec.kernels.products import matmul_nt
+from recbole_sigrec.kernels.rows import select_rows
+from recbole_sigrec.model.batch import Batch, Interaction
+from recbole_sigrec.recbole_repairs.models import NormalizedAdjacency
 
 
 class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
@@ -17,36 +19,37 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
 
     Parameters, loss, keys and random numbers are RecBole's; the products with the adjacency matrix,
     of which a batch needs its own nodes' rows, and with the items are done by
-    :mod:`~recbole_sigrec.graph.adjacency` and :func:`~recbole_sigrec.gemm.matmul_nt`.
+    :mod:`~recbole_sigrec.graph.adjacency` and :func:`~recbole_sigrec.kernels.products.matmul_nt`.
     """
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         self.register_load_state_dict_post_hook(_drop_restored)
 
-    def get_norm_adj_mat(self) -> SparseGraph:
-        """[n_users + n_items, n_users + n_items]."""
+    def get_norm_adj_mat(self) -> SparseGraph:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """[n_users + n_items, n_users + n_items]; no tensor, and the methods below know that."""
         return SparseGraph(self.adjacency())
 
-    def calculate_loss(self, interaction) -> torch.Tensor:
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """RecBole's, of the representations of the batch's distinct nodes alone."""
         self.restore_user_e = self.restore_item_e = None
-        batch = Batch.of(self, interaction)
+        batch = Batch.from_interaction(self, interaction)
         rows = torch.cat(batch.rows)  # gathered at once, so that their gradients come at once
         final, ego = mean_propagation_and_start(
             self.norm_adj_matrix, self.get_ego_embeddings(), self.n_layers, batch.nodes
         )
-        u, i, j = take(final, rows).chunk(3)
+        u, i, j = select_rows(final, rows).chunk(3)
         loss = self.mf_loss((u * i).sum(dim=1), (u * j).sum(dim=1))
-        own = take(ego, rows).chunk(3)
+        own = select_rows(ego, rows).chunk(3)
         return loss + self.reg_weight * self.reg_loss(*own, require_pow=self.require_pow)
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Users [n_users, d] and items [n_items, d]."""
         final = mean_propagation(self.norm_adj_matrix, self.get_ego_embeddings(), self.n_layers)
-        return torch.split(final, [self.n_users, self.n_items])
+        users, items = final.split([self.n_users, self.n_items])
+        return users, items
 
-    def full_sort_predict(self, interaction) -> torch.Tensor:
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of all items for each user: [batch · n_items]."""
         if self.restore_user_e is None or self.restore_item_e is None:
             self.restore_user_e, self.restore_item_e = self.forward()
@@ -54,6 +57,6 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
         return matmul_nt(users, self.restore_item_e).view(-1)
 
 
-def _drop_restored(model: LightGCN, _incompatible_keys) -> None:
+def _drop_restored(model: LightGCN, _incompatible_keys: object) -> None:
     """Called by torch when parameters have been loaded: evaluation's representations are others."""
     model.restore_user_e = model.restore_item_e = None

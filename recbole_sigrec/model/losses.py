@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
-from recbole_sigrec.gemm import matmul_nt
+from recbole_sigrec.kernels.products import matmul_nt
 
 _BLOCK = 128  # anchors of a block on a CPU: its similarities stay in a core's cache
 _ENTRIES_ON_GPU = 2**24  # few and large kernels
@@ -23,7 +27,9 @@ def bpr_loss(positive: torch.Tensor, negative: torch.Tensor, n: int | None = Non
     return F.softplus(negative - positive).sum() / (n or len(positive))
 
 
-def bpr_of_rows(u, i, j, n: int | None = None) -> torch.Tensor:
+def bpr_of_rows(
+    u: torch.Tensor, i: torch.Tensor, j: torch.Tensor, n: int | None = None
+) -> torch.Tensor:
     """BPR of the products u·i and u·j of each row; ``n`` as for :func:`bpr_loss`.
 
     Shapes: u, i, j [batch, d] → scalar.
@@ -38,7 +44,8 @@ def l2_loss(*embeddings: torch.Tensor, n: int | None = None) -> torch.Tensor:
 
     Shapes: each [batch, d] → scalar.
     """
-    return 0.5 * sum(e.square().sum() for e in embeddings) / (n or len(embeddings[0]))
+    squares = functools.reduce(operator.add, [e.square().sum() for e in embeddings])
+    return 0.5 * squares / (n or len(embeddings[0]))
 
 
 def info_nce(
@@ -46,11 +53,9 @@ def info_nce(
     candidates: torch.Tensor,
     temperature: float,
     weight: torch.Tensor | None = None,
-    block: int | None = None,
     share: slice | None = None,
     own: torch.Tensor | None = None,
     anchor_weight: torch.Tensor | None = None,
-    bfloat16: bool = False,
 ) -> torch.Tensor:
     r"""InfoNCE on cosine similarities, with one positive per anchor or several.
 
@@ -71,20 +76,17 @@ def info_nce(
             rows are that one's negatives.
         temperature: τ > 0.
         weight: w [n], non-negative; default 1.
-        block: anchors per block; memory is block·M·n, never n_anchors·n. Default: 128 on a CPU.
         share: the anchors whose terms of the sum over a are computed; all rows stay candidates, so
             that the losses of disjoint shares add up to the whole. Default: all.
         own: the row of each anchor's positives, int64 [n_anchors], distinct; default: anchor a has
             row a.
         anchor_weight: v [n_anchors], non-negative; default: w of the anchors' own rows.
-        bfloat16: whether the operands and results of the products are rounded to bfloat16 (8 bits);
-            sums, exponentials and all that concerns the positives stay in float32. Faster where
-            :func:`has_bfloat16`, slower elsewhere.
 
     Returns:
         Scalar. Gradients reach anchor and candidates.
 
-    Cost: three products of n_anchors·M·n·d multiply-adds for the loss and its gradient together.
+    Cost: three products of n_anchors·M·n·d multiply-adds for the loss and its gradient together;
+    memory: a block of anchors (128 on a CPU) times M·n, never n_anchors·n.
 
     Raises:
         ValueError: the temperature is not positive.
@@ -102,15 +104,7 @@ def info_nce(
         dtype = torch.promote_types(anchor.dtype, candidates.dtype)
         dtype = torch.promote_types(dtype, torch.float32)  # half precision widened
         tensors = (x.to(dtype) for x in (anchor, candidates, weight, anchor_weight))
-        return _InfoNCE.apply(*tensors, temperature, block, share, own, bfloat16)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 matrices in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not in older torch
-    return device.type == "cpu" and supported is not None and supported()
+        return _InfoNCE.apply(*tensors, temperature, share, own)
 
 
 class _InfoNCE(torch.autograd.Function):
@@ -125,55 +119,46 @@ class _InfoNCE(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, anchor, candidates, weight, anchor_weight, temperature, block, part, own, low):
+    def forward(
+        ctx: Any,
+        anchor: torch.Tensor,
+        candidates: torch.Tensor,
+        weight: torch.Tensor,
+        anchor_weight: torch.Tensor,
+        temperature: float,
+        part: slice,
+        own: torch.Tensor | None,
+    ) -> torch.Tensor:
         n_modalities, n, d = candidates.shape
-        n_anchors = len(anchor)
-        if block is None and anchor.device.type == "cpu":
-            block = _BLOCK
-        elif block is None:
-            n_blocks = -(-n_anchors * n * n_modalities // _ENTRIES_ON_GPU)
-            block = -(-n_anchors // n_blocks)
+        n_anchors, block = len(anchor), _block_size(anchor, n * n_modalities)
         unit, norm = _unit_rows(candidates, block)  # [M, n, d]
         places = slice(n_anchors) if own is None else own
         flat = unit.view(-1, d)  # [M·n, d]
-        flat = flat.bfloat16() if low else flat
         log_weight = F.pad(weight, (0, unit.shape[1] - n)).log().repeat(n_modalities)  # [M·n]
         # Unit anchors, a block of which is overwritten by its gradient once it has served.
         rows, rows_norm = _unit_rows(anchor, block)
-        part = range(n_anchors)[part]
-        share = rows.new_zeros(len(rows))  # v_a / Σv of the anchors in ``part``
-        share[part.start : part.stop] = anchor_weight[part.start : part.stop] / anchor_weight.sum()
+        terms = range(n_anchors)[part]
+        share = rows.new_zeros(len(rows))  # v_a / Σv of the anchors in ``terms``
+        some = slice(terms.start, terms.stop)
+        share[some] = anchor_weight[some] / anchor_weight.sum()
         positive = torch.einsum("ad,mad->ma", rows[:n_anchors], unit[:, places]) / temperature
         log_positive = positive.logsumexp(dim=0)
-        own_rows = torch.arange(n_anchors, device=rows.device) if own is None else own
-        own_weight = weight[own_rows]
 
         with_gradient = any(ctx.needs_input_grad[:2])
-        grad_flat = unit.new_zeros(d, len(flat))  # its products are summed in float32
+        grad_flat = unit.new_zeros(d, len(flat))
         total, top = torch.ones_like(share), torch.zeros_like(share)
-        for start in range(part.start // block * block, part.stop, block):
+        for start in range(terms.start // block * block, terms.stop, block):
             now = slice(start, start + block)
             scaled = rows[now] / temperature
-            if low:
-                e = matmul_nt(scaled.bfloat16(), flat).float().add_(log_weight)
-            else:
-                e = matmul_nt(scaled, flat, log_weight)  # [b, M·n]
+            e = matmul_nt(scaled, flat, log_weight)  # [b, M·n]
             if temperature < _SAFE_TEMPERATURE:  # else exp(s/τ), |s| ≤ 1, cannot overflow
                 top[now] = e.amax(dim=1)
                 e.sub_(top[now, None])
             e.exp_()
-            if low:  # the positives, of which p − q cancels, are added exactly
-                exact = (positive[:, now] - top[:n_anchors][now]).exp() * own_weight[now]  # [M, b]
-                others = e.view(len(e), n_modalities, -1)
-                others[torch.arange(exact.shape[1], device=e.device), :, own_rows[now]] = 0.0
             total[now] = e.sum(dim=1)
-            if low:
-                total[:n_anchors][now] += exact.sum(dim=0)
             if with_gradient:
                 push = share[now] / total[now]  # [b]
                 pushed = (scaled.T * push).contiguous()
-                if low:
-                    e, pushed = e.bfloat16(), pushed.bfloat16()
                 torch.mul(matmul_nt(e, flat.T), (push / temperature)[:, None], out=rows[now])
                 for half, rest in zip(grad_flat.chunk(2), pushed.chunk(2)):  # half the memory
                     half += matmul_nt(rest, e.T)
@@ -182,10 +167,8 @@ class _InfoNCE(torch.autograd.Function):
         loss = (share[:n_anchors] * (log_total - log_positive)).sum()
         if with_gradient:
             grad_anchor, rows = rows[:n_anchors], anchor / rows_norm[:n_anchors]
-            grad_anchor[: part.start], grad_anchor[part.stop :] = 0.0, 0.0
-            pull = (positive - log_positive).exp()  # q, less those p that are not in e
-            if low:
-                pull -= own_weight * (positive - log_total).exp()
+            grad_anchor[: terms.start], grad_anchor[terms.stop :] = 0.0, 0.0
+            pull = (positive - log_positive).exp()  # q
             pull = (share[:n_anchors] / temperature * pull)[..., None]
             for y, gradient, q in zip(unit, grad_flat.view(d, n_modalities, -1).unbind(1), pull):
                 grad_anchor.addcmul_(q, y[places], value=-1.0)
@@ -197,9 +180,19 @@ class _InfoNCE(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  (torch's decorator)
+        ctx: Any, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
         grad_anchor, grad_candidates = ctx.saved_tensors
-        return gradient * grad_anchor, gradient * grad_candidates, *[None] * 7
+        return gradient * grad_anchor, gradient * grad_candidates, *[None] * 5
+
+
+def _block_size(anchor: torch.Tensor, n_candidates: int) -> int:
+    """The anchors of a block."""
+    if anchor.device.type == "cpu":
+        return _BLOCK
+    n_blocks = -(-len(anchor) * n_candidates // _ENTRIES_ON_GPU)
+    return -(-len(anchor) // n_blocks)
 
 
 def _unit_rows(x: torch.Tensor, multiple: int) -> tuple[torch.Tensor, torch.Tensor]:

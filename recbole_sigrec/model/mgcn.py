@@ -31,6 +31,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_sigrec.config import Config
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, propagate
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.layers import BehaviorAwareFusion, Purifier
@@ -41,12 +43,12 @@ class MGCNKeys(ViewKeys):
     """The keys of MGCN; their defaults are in ``properties/model/MGCN.yaml``."""
 
 
-class MGCN(ViewRecommender):
+class MGCN(ViewRecommender[MGCNKeys]):
     """The model; see the module's text for its equations and ``MGCNKeys`` for its keys."""
 
     Keys = MGCNKeys
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         d = self.keys.embedding_size
         graphs = self.item_graphs(config)
@@ -57,7 +59,7 @@ class MGCN(ViewRecommender):
         self.fusion = BehaviorAwareFusion(len(self.modalities), d)
         xavier_linear(self)
 
-    def views(self):
+    def views(self) -> list[torch.Tensor]:
         """Steps 1 and 3: h^m of the items."""
         ids, layers = self.item_embedding.weight, self.keys.n_layers
         return [
@@ -69,6 +71,6 @@ class MGCN(ViewRecommender):
         """Step 1: ẍ^m [n_items, d]."""
         return self.masked(name, self.purify[name](ids, self.raw[name]))
 
-    def fuse(self, behavior, views):
+    def fuse(self, behavior: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
         """Step 4."""
         return self.fusion(behavior, views)

@@ -26,11 +26,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from recbole_sigrec.config import setting
-from recbole_sigrec.gemm import Linear
+from recbole_sigrec.config import Config, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import (
     SparseGraph,
     collaborative_graph,
@@ -39,13 +38,13 @@ from recbole_sigrec.graph import (
     propagate,
     semantic_graph,
 )
+from recbole_sigrec.kernels.products import Linear
+from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
-from recbole_sigrec.model.batch import Batch
+from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
-from recbole_sigrec.model.layers import Purifier, build_fusion, perturb
-from recbole_sigrec.model.losses import has_bfloat16
+from recbole_sigrec.model.layers import MeanFusion, Purifier, build_fusion, perturb
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view, with_users
-from recbole_sigrec.rows import take
 
 
 class SIGRecKeys(GraphKeys, ItemScoreKeys):
@@ -65,10 +64,6 @@ class SIGRecKeys(GraphKeys, ItemScoreKeys):
         "what is propagated: item embeddings, gated by the features, or projected features"
     )
     train_features: bool = setting("whether the raw features are trained too")
-    feature_scale: Literal["none", "unit", "standard"] = setting(
-        "raw features as they are, of unit norm, or standardised per dimension"
-    )
-    user_aggregation: Literal["symmetric", "row"] = setting("normalisation of R for users' h")
     fusion: Literal["mean", "attention", "behavior"] = setting("how the h^m are fused")
     modality_weights: dict[str, float] | None = setting(
         "{modality: its share of the fusion mean, and of the content in the item graph's own "
@@ -88,14 +83,10 @@ class SIGRecKeys(GraphKeys, ItemScoreKeys):
     contrastive_anchors: float = setting(
         "share of the batch's pairs whose nodes are anchors of the three terms", gt=0, le=1
     )
-    contrastive_bfloat16: bool = setting(
-        "compute the three terms' similarities in bfloat16, on a device that multiplies it"
-    )
     reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
-    reg_on: Literal["final", "ego"] = setting("L2 of propagated (final) or own (ego) embeddings")
 
 
-class SIGRec(GraphRecommender):
+class SIGRec(GraphRecommender[SIGRecKeys]):
     """The model; see the module's text for its equations and ``SIGRecKeys`` for its keys.
 
     Step 4, the behavior representation b [n, d], is the base's.
@@ -104,28 +95,29 @@ class SIGRec(GraphRecommender):
     Keys = SIGRecKeys
     loss_in_shares = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         keys, d = self.keys, self.keys.embedding_size
-        self.user_graph = SparseGraph(self._user_aggregation())  # step 5, users
+        self.user_graph = SparseGraph(normalize(self.interactions))  # step 5, users
         self.semantic_graph = nn.ModuleDict(self._semantic_graphs(config))  # steps 1-3
 
-        scaled = {}
-        if keys.semantic_init != "id":
-            for name, features in self.features.items():
-                scaled[name] = scale_features(features, self.mask[name], keys.feature_scale)
-        self.raw = RawFeatures(scaled, keys.train_features)
+        used = {} if keys.semantic_init == "id" else self.features
+        self.raw = RawFeatures(used, keys.train_features)
         layer = Purifier if keys.semantic_init == "gated" else Linear
-        self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in scaled.items()})
+        self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in used.items()})
         weights = self.weights_of_modalities(keys.modality_weights)
         self.fusion = build_fusion(keys.fusion, list(weights.values()), d)
-        self.item_scores = ItemScores.of(self, config, weights)  # step 12
+        self.item_scores = ItemScores.from_config(  # step 12
+            config, keys, self.interactions, self.features, self.mask, weights
+        )
         xavier_linear(self)
+        if isinstance(self.fusion, MeanFusion):  # steps 5 and 6 are linear in a user's items
+            self.history_parts = tuple(self.modalities)
         self.contrastive_scale = 1.0
         # Without shuffling the first places of a batch are no random part of it.
         self.anchors = keys.contrastive_anchors if config["shuffle"] else 1.0
 
-    def _semantic_graphs(self, config) -> dict[str, SparseGraph]:
+    def _semantic_graphs(self, config: Config) -> dict[str, SparseGraph]:
         """Steps 1-3: A^m for each modality; empty with ``semantic_graphs: False``."""
         keys = self.keys
         if not keys.semantic_graphs or keys.n_semantic_layers == 0:
@@ -140,9 +132,6 @@ class SIGRec(GraphRecommender):
                 graph = infuse(graph, collaborative, keys.collab_weight)
             graphs[name] = SparseGraph(graph)
         return graphs
-
-    def _user_aggregation(self):
-        return normalize(self.interactions, self.keys.user_aggregation)
 
     def on_epoch_start(self, epoch: int) -> None:
         warmup = self.keys.contrastive_warmup
@@ -174,37 +163,39 @@ class SIGRec(GraphRecommender):
         behavior, semantic = self.behavior(), self.semantic()
         return behavior, semantic, self.fusion(behavior, semantic)
 
-    def representations(self):
+    def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         behavior, _, fused = self.forward()
-        return (behavior + fused).split([self.n_users, self.n_items])
+        return self.users_and_items(behavior + fused)
+
+    def item_parts(self) -> dict[str, torch.Tensor]:
+        behavior, semantic, fused = (part[..., self.n_users :, :] for part in self.forward())
+        if not isinstance(self.fusion, MeanFusion):
+            return {"behavior": behavior, "semantics": fused}
+        weighted = zip(self.modalities, self.fusion.weights, semantic, strict=True)
+        return {"behavior": behavior, **{name: weight * h for name, weight, h in weighted}}
 
     # ---- training ----------------------------------------------------------------------------
 
-    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """Step 11 as its terms, already weighted: (BPR, L_cl, L_anchor, L_fuse, L2)."""
         keys = self.keys
-        batch = Batch.of(self, interaction)
+        batch = Batch.from_interaction(self, interaction)
         behavior, semantic = self.behavior(batch), self.semantic(batch)
         fused = self.fusion(behavior, semantic)
         final = behavior + fused
-        bpr = batch.bpr(final)
-        reg = keys.reg_weight * batch.l2(
-            final if keys.reg_on == "final" else take(self.ego(), batch.nodes)
-        )
-
+        bpr, reg = batch.bpr(final), keys.reg_weight * batch.l2(final)
         cl = anchor = fuse = bpr.new_zeros(())
-        low = keys.contrastive_bfloat16 and has_bfloat16(behavior.device)
         for side in batch.sides(self.anchors):
-            b, f = side.of_anchors(take(behavior, side.rows)), take(fused, side.rows)
+            b, f = side.of_anchors(select_rows(behavior, side.rows)), select_rows(fused, side.rows)
             if keys.cl_weight > 0:  # steps 7-8
                 noise = keys.perturbation_eps, keys.perturbation
                 views = perturb(side.of_anchors(f), *noise), perturb(f, *noise)
-                cl = cl + side.info_nce(*views, keys.cl_temperature, low)
+                cl = cl + side.info_nce(*views, keys.cl_temperature)
             if keys.anchor_weight > 0:  # step 9
-                h = take(semantic, side.rows, dim=1)
-                anchor = anchor + side.info_nce(b, h, keys.anchor_temperature, low)
+                h = select_rows(semantic, side.rows, dim=1)
+                anchor = anchor + side.info_nce(b, h, keys.anchor_temperature)
             if keys.fuse_weight > 0:  # step 10
-                fuse = fuse + side.info_nce(b, f, keys.fuse_temperature, low)
+                fuse = fuse + side.info_nce(b, f, keys.fuse_temperature)
         scale = self.contrastive_scale
         return (
             bpr,
@@ -213,24 +204,3 @@ class SIGRec(GraphRecommender):
             scale * keys.fuse_weight * fuse,
             reg,
         )
-
-
-def scale_features(features: torch.Tensor, mask: torch.Tensor, kind: str) -> torch.Tensor:
-    """Raw features scaled: ``none``, ``unit`` norm per item, ``standard`` per dimension.
-
-    ``standard`` takes mean and deviation from the items that have the modality, and divides by √d_m
-    so that an item's norm is near 1. The padding row stays zero.
-
-    Shapes: features [n_items, d_m], mask [n_items] → [n_items, d_m].
-    """
-    if kind == "unit":
-        return F.normalize(features, dim=1)
-    if kind == "standard":
-        present = features[mask].double()
-        mean, deviation = present.mean(dim=0), present.std(dim=0, correction=0)
-        constant = deviation <= 1e-6 * mean.abs()  # such a dimension says nothing
-        scale = torch.where(constant, 0.0, 1.0 / deviation / features.shape[1] ** 0.5)
-        scaled = ((features - mean) * scale).nan_to_num(0.0, 0.0, 0.0).float()
-        scaled[~mask] = 0.0  # the mean, which is also what a missing item is given
-        return scaled
-    return features

@@ -34,9 +34,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from recbole_sigrec.config import setting
-from recbole_sigrec.gemm import Linear
+from recbole_sigrec.config import Config, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, propagate
+from recbole_sigrec.kernels.products import Linear
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.views import ViewKeys, ViewRecommender
 
@@ -47,12 +48,12 @@ class SMOREKeys(ViewKeys):
     dropout: float = setting("share of entries dropped in the preferences", ge=0, lt=1)
 
 
-class SMORE(ViewRecommender):
+class SMORE(ViewRecommender[SMOREKeys]):
     """The model; its views are those of the modalities, in their order, and then the fused one."""
 
     Keys = SMOREKeys
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         d, n_views = self.keys.embedding_size, len(self.modalities) + 1
         graphs = list(self.item_graphs(config).values())
@@ -86,7 +87,7 @@ class SMORE(ViewRecommender):
             for spectrum, k in zip([*spectra, product], self.filters, strict=True)
         ]
 
-    def views(self):
+    def views(self) -> list[torch.Tensor]:
         """Step 3: h^v of the items."""
         ids, layers = self.item_embedding.weight, self.keys.n_layers
         gated = [
@@ -99,7 +100,7 @@ class SMORE(ViewRecommender):
             for graph, x in zip(self.item_graph, [*parts, gated[-1]], strict=True)
         ]
 
-    def fuse(self, behavior, views):
+    def fuse(self, behavior: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
         """Step 4."""
         preferences = [
             F.dropout(torch.sigmoid(layer(behavior)), self.keys.dropout, self.training)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from recbole.utils import ModelType
 from torch import nn
 
-from recbole_sigrec.model.base import MultimodalRecommender
+from recbole_sigrec.config import Config
+from recbole_sigrec.data.dataset import MultimodalDataset
+from recbole_sigrec.model.base import K, MultimodalRecommender
+from recbole_sigrec.model.batch import Interaction
 
 
-class TrainingFree(MultimodalRecommender):
+class TrainingFree(MultimodalRecommender[K]):
     """Scores R S: a user's items, each by its similarity to all items.
 
     A subclass sets ``similarity``, made from the training data whenever the model is, and so not
@@ -22,16 +26,17 @@ class TrainingFree(MultimodalRecommender):
     """
 
     type = ModelType.TRADITIONAL
+    similarity: np.ndarray | sp.csr_matrix
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         self.nothing = nn.Parameter(torch.zeros(1))  # an optimiser wants a parameter
 
-    def calculate_loss(self, interaction) -> torch.Tensor:
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
         """Zero."""
         return 0.0 * self.nothing.sum()
 
-    def predict(self, interaction):
+    def predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of user-item pairs: [batch]."""
         users, items = (interaction[key].cpu().numpy() for key in (self.USER_ID, self.ITEM_ID))
         history = self.interactions[users]
@@ -40,7 +45,7 @@ class TrainingFree(MultimodalRecommender):
         scores = np.bincount(pair, entries, minlength=len(users))
         return torch.from_numpy(scores.astype(np.float32)).to(self.device)
 
-    def full_sort_predict(self, interaction):
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of all items for each user: [batch · n_items], as RecBole expects it."""
         scores = self.interactions[interaction[self.USER_ID].cpu().numpy()] @ self.similarity
         if not isinstance(scores, np.ndarray):

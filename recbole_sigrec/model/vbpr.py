@@ -23,11 +23,13 @@ import torch.nn.functional as F
 from recbole.model.loss import EmbLoss
 from torch import nn
 
-from recbole_sigrec.config import Keys, setting
-from recbole_sigrec.gemm import Linear
+from recbole_sigrec.config import Config, Keys, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
+from recbole_sigrec.kernels.products import Linear
+from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures, xavier_embedding
+from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.losses import bpr_of_rows
-from recbole_sigrec.rows import take
 
 
 class VBPRKeys(Keys):
@@ -39,12 +41,12 @@ class VBPRKeys(Keys):
     train_features: bool = setting("whether the raw features are trained too")
 
 
-class VBPR(MultimodalRecommender):
+class VBPR(MultimodalRecommender[VBPRKeys]):
     """The model; only the rows of the batch are computed in training."""
 
     Keys = VBPRKeys
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         keys, d = self.keys, self.keys.embedding_size
         self.user_embedding = xavier_embedding(self.n_users, 2 * d)  # γ_u and θ_u
@@ -61,24 +63,26 @@ class VBPR(MultimodalRecommender):
 
     def users(self, rows: torch.Tensor) -> torch.Tensor:
         """γ_u ‖ θ_u, and with ``biases`` a one: [n, 2d] or [n, 2d + 1]."""
-        users = take(self.user_embedding.weight, rows)
+        users = select_rows(self.user_embedding.weight, rows)
         return F.pad(users, (0, 1), value=1.0) if self.keys.biases else users
 
     def items(self, rows: torch.Tensor) -> torch.Tensor:
         """γ_i ‖ E f_i, and with ``biases`` β_i + β'ᵀ f_i: [n, 2d] or [n, 2d + 1]."""
-        parts = (self.masked(name, take(self.raw[name], rows), rows) for name in self.modalities)
+        parts = (
+            self.masked(name, select_rows(self.raw[name], rows), rows) for name in self.modalities
+        )
         f = torch.cat(list(parts), dim=1)
-        parts = [take(self.item_embedding.weight, rows), self.project(f)]
+        parts = [select_rows(self.item_embedding.weight, rows), self.project(f)]
         if self.keys.biases:
-            parts.append(take(self.item_bias, rows) + f @ self.visual_bias)
+            parts.append(select_rows(self.item_bias, rows) + f @ self.visual_bias)
         return torch.cat(parts, dim=1)
 
-    def representations(self):
+    def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         device = self.user_embedding.weight.device
         n_users, n_items = (torch.arange(n, device=device) for n in (self.n_users, self.n_items))
         return self.users(n_users), self.items(n_items)
 
-    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """(BPR, regularisation)."""
         u = self.users(interaction[self.USER_ID])
         pairs = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])

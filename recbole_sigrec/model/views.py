@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
+import scipy.sparse as sp
 import torch
 
-from recbole_sigrec.config import Keys, setting
+from recbole_sigrec.config import Config, setting
+from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, mean_propagation, normalize, semantic_graph
-from recbole_sigrec.model.base import LightGCNRecommender
-from recbole_sigrec.model.batch import Batch
+from recbole_sigrec.kernels.rows import select_rows
+from recbole_sigrec.model.base import LightGCNKeys, LightGCNRecommender
+from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
-from recbole_sigrec.rows import take
 
 
-class GraphKeys(Keys):
+class GraphKeys(LightGCNKeys):
     """The keys of LightGCN and of the semantic graphs."""
 
-    embedding_size: int = setting("d, the size of all representations", ge=1)
-    n_ui_layers: int = setting("LightGCN layers on the user-item graph", ge=0)
     knn_k: int = setting("k of the semantic graphs", ge=1)
     knn_self: bool = setting("count an item as its own semantic neighbour")
     knn_weight: Literal["binary", "cosine"] = setting("edge weights of the semantic graphs")
     knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
 
 
-class GraphRecommender(LightGCNRecommender):
+L = TypeVar("L", bound=LightGCNKeys)
+
+
+class GraphRecommender(LightGCNRecommender[L]):
     """Base of the models that add semantic graphs to LightGCN, over a batch's distinct nodes.
 
     Tables of users and items are stacked, users first: [n_users + n_items, d] = [n, d]. Those of a
@@ -37,7 +40,7 @@ class GraphRecommender(LightGCNRecommender):
         nodes = None if batch is None else batch.nodes
         return mean_propagation(self.graph, self.ego(), self.keys.n_ui_layers, nodes)
 
-    def item_graphs(self, config) -> dict:
+    def item_graphs(self, config: Config) -> dict[str, sp.csr_matrix]:
         """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums; SciPy CSR."""
         return {
             name: normalize(semantic_graph(config, features, self.mask[name]), "out")
@@ -55,7 +58,10 @@ class ViewKeys(GraphKeys, ItemScoreKeys):
     reg_weight: float = setting("λ_reg, L2 of the batch's representations", ge=0)
 
 
-class ViewRecommender(GraphRecommender):
+V = TypeVar("V", bound=ViewKeys)
+
+
+class ViewRecommender(GraphRecommender[V]):
     """Base of the models whose representation is e = b + s, behavior b and side s.
 
     A subclass defines ``views()``, representations of the items in item-item views, which users
@@ -64,13 +70,15 @@ class ViewRecommender(GraphRecommender):
     s to b, over the batch's users and positives with their repetitions, and L_2 of the batch's e.
     """
 
-    Keys = ViewKeys
     loss_in_shares = True
 
-    def __init__(self, config, dataset):
+    def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         self.user_graph = SparseGraph(normalize(self.interactions))
-        self.item_scores = ItemScores.of(self, config, self.weights_of_modalities(None))
+        weights = self.weights_of_modalities(None)
+        self.item_scores = ItemScores.from_config(
+            config, self.keys, self.interactions, self.features, self.mask, weights
+        )
 
     def views(self) -> list[torch.Tensor]:
         """The items in each view, each [n_items, d]."""
@@ -86,13 +94,13 @@ class ViewRecommender(GraphRecommender):
         rows = with_users(self.user_graph, torch.cat(self.views(), dim=1), batch)
         return behavior, self.fuse(behavior, by_view(rows, self.keys.embedding_size))
 
-    def representations(self):
+    def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         behavior, side = self.forward()
-        return (behavior + side).split([self.n_users, self.n_items])
+        return self.users_and_items(behavior + side)
 
-    def calculate_loss(self, interaction) -> tuple[torch.Tensor, ...]:
+    def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """The terms, already weighted: (L_BPR, L_cl, L_2)."""
-        keys, batch = self.keys, Batch.of(self, interaction)
+        keys, batch = self.keys, Batch.from_interaction(self, interaction)
         behavior, side = self.forward(batch)
         final = behavior + side
         bpr, l2 = batch.bpr(final), batch.l2(final)
@@ -111,7 +119,7 @@ def with_users(
     """
     if batch is None:
         return torch.cat([user_graph(items), items])
-    return torch.cat([user_graph(items, batch.users), take(items, batch.items)])
+    return torch.cat([user_graph(items, batch.users), select_rows(items, batch.items)])
 
 
 def by_view(rows: torch.Tensor, d: int) -> torch.Tensor:

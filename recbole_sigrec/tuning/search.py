@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -14,41 +15,44 @@ from filelock import FileLock
 from optuna.trial import TrialState
 from recbole.utils import init_seed
 
+from recbole_sigrec.comparison.arms import Arm, Setting, check_for_many_runs
+from recbole_sigrec.comparison.shared_split import Split
+from recbole_sigrec.data.parts import data_preparation
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
-from recbole_sigrec.evaluator.arms import OWN_KEYS, Arm, Setting
-from recbole_sigrec.evaluator.split import Split
-from recbole_sigrec.processes import alone_in, worker_pool
-from recbole_sigrec.quick_start import (
-    check_outputs,
-    data_preparation,
-    machine_settings,
-    make_trainer,
-    paused_collection,
-    quiet,
-)
-from recbole_sigrec.tuning import results
+from recbole_sigrec.files import locked
+from recbole_sigrec.parallel.pool import check_importable, worker_pool
+from recbole_sigrec.recbole_repairs.notices import quiet
+from recbole_sigrec.training.machine import machine_settings, paused_collection
+from recbole_sigrec.training.output_check import check_outputs
+from recbole_sigrec.training.run import make_trainer
+from recbole_sigrec.tuning import outputs
+from recbole_sigrec.tuning.outputs import TuningResult
 from recbole_sigrec.tuning.space import check_space, decode, read_space
 from recbole_sigrec.tuning.study import (
     ATTEMPTS,
     Task,
     check_same,
-    enqueue,
+    check_trials,
+    end_interrupted,
+    end_trial,
+    given_up,
     next_trial,
     open_study,
-    queue_again,
+    write_errors_told,
 )
+from recbole_sigrec.user_paths import user_path
 
 
 def tune(
     model: str | type | None = None,
     dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
     trials: int = 20,
-    out: str | Path | None = None,
-    config_files: Sequence[str] = (),
-    values: Mapping[str, Any] | None = None,
     params_file: str | Path | None = None,
+    out: str | Path | None = None,
     jobs: int = 1,
-) -> dict[str, Any]:
+) -> TuningResult:
     """Search for the configuration of a model with the best validation score on a data set.
 
     Every trial has the seed, the data set and the split of the config, which are read once, and is
@@ -64,41 +68,40 @@ def tune(
     Args:
         model: a name (ours or RecBole's) or a model class; default SIGRec.
         dataset: name of a folder in ``data_path``, or ml-100k, which RecBole bundles.
+        config_file_list, config_dict: as for a run. A key of ``config_dict`` is not searched.
         trials: how many configurations are tried in all, pruned and failed ones among them.
-        out: the folder of ``study.db``, ``trials.csv`` and ``best.yaml``, made if it is not there;
-            default ``tuning/<dataset>/<model>``.
-        config_files, values: as for a run. A key of ``values`` is not searched.
         params_file: the search space, see :func:`recbole_sigrec.tuning.space.read_space`; default:
             that of the model's property file.
+        out: the folder of ``study.db``, ``trials.csv`` and ``best.yaml``, made if it is not there;
+            default ``tuning/<dataset>/<model>``.
         jobs: trials at a time, each in a process of its own that reads the data set once; one: in
             this process. A script that asks for several needs ``if __name__ == "__main__":``.
-
-    Returns:
-        ``model, dataset, metric, score, best_epoch, values, file, command, trials``: the best
-        trial, its property file, the command that runs it, and every trial as in ``trials.csv``.
 
     Raises:
         ConfigError, DataError: the input is wrong, or ``out`` holds another search; raised before
             any training.
         SIGRecError: no trial was completed.
     """
-    return search(plan(model, dataset, trials, out, config_files, values, params_file, jobs))
+    setting = Setting(dataset, tuple(config_file_list or ()), dict(config_dict or {}))
+    return search(plan(model, setting, trials, params_file, out, jobs))
 
 
-def search(task: Task) -> dict[str, Any]:
+def search(task: Task) -> TuningResult:
     """:func:`tune` for a task of :func:`plan`."""
-    with alone_in(task.out):
+    busy = ConfigError(f"another command is at work in [{task.out}]; name another")
+    with locked(task.out / ".lock", busy), write_errors_told(task):
         study = open_study(task)
         split = Split.load(task.base)
+        split.need("valid")
         check_same(study, task, split.fingerprint)
-        for params in queue_again(study):
+        check_trials(study, task)
+        end_interrupted(study)
+        for text in given_up(study):
             print(
-                f"given up: {decode(params)}, cut off {ATTEMPTS} times before its first "
+                f"given up: {decode(json.loads(text))}, cut off {ATTEMPTS} times before its first "
                 f"validation; the system may have killed it for memory",
                 flush=True,
             )
-        if not study.trials:
-            enqueue(study, task.default)
         if task.jobs == 1:
             _work(task, study, split)
         else:
@@ -112,21 +115,19 @@ def search(task: Task) -> dict[str, Any]:
                         "the process of a trial was killed, as the system does without memory; the "
                         "same command goes on, with --jobs=1 if that was it"
                     ) from None
-        results.write_table(study, task)
-        found = results.write_best(study, task)
-    print(f"best: {results.line(study.best_trial, task)}\n{found['command']}")
+        outputs.write_table(study, task)
+        found = outputs.write_best(study, task)
+    print(f"best: {outputs.line(study.best_trial, task)}\n{found.command}")
     return found
 
 
 def plan(
-    model: str | type | None = None,
-    dataset: str | None = None,
-    trials: int = 20,
-    out: str | Path | None = None,
-    config_files: Sequence[str] = (),
-    values: Mapping[str, Any] | None = None,
-    params_file: str | Path | None = None,
-    jobs: int = 1,
+    model: str | type | None,
+    setting: Setting,
+    trials: int,
+    params_file: str | Path | None,
+    out: str | Path | None,
+    jobs: int,
 ) -> Task:
     """What :func:`tune` with these arguments searches, checked without reading the data set.
 
@@ -136,31 +137,23 @@ def plan(
     quiet()
     if trials < 1 or jobs < 1:
         raise ConfigError(f"trials = {trials}, jobs = {jobs}: at least one of each is needed")
-    given = dict(values or {})
-    setting, arm = Setting(dataset, tuple(config_files), given), Arm("tuned", model)
+    check_importable([model], jobs)
+    arm = Arm("tuned", model)
     config = setting.config(arm)
-    for key in OWN_KEYS:
-        if config[key]:
-            raise ConfigError(
-                f"config key [{key}] = [{config[key]}]: a search keeps its trials in its own "
-                f"folder; remove the key"
-            )
-    for key in ("eval_step", "epochs"):
-        if not config[key]:
-            raise ConfigError(f"config key [{key}] = [0]: trials need a validation to be scored")
+    check_for_many_runs(config, "a search")
     found = read_space(config["model"], params_file)
     space, default = check_space(*found, lambda values: setting.config(arm, **values))
-    space = {key: distribution for key, distribution in space.items() if key not in given}
+    space = {key: values for key, values in space.items() if key not in setting.config_dict}
     if not space:
         raise ConfigError(f"nothing is left to search: {', '.join(default)} are given")
-    out = Path(out or Path("tuning") / config["dataset"] / config["model"])
+    out = user_path(out or Path("tuning") / config["dataset"] / config["model"])
     if set(str(out)) & set("?%{}"):
         raise ConfigError(f"out = [{out}]: a database cannot be in a folder with ?, %, {{ or }}")
     base = setting.config(arm, checkpoint_dir=str(out))
     threads = max(1, torch.get_num_threads() // jobs)
     default = {key: default[key] for key in space}
     task = Task(arm, setting, base, space, default, out, trials, jobs, threads)
-    results.check_folder(task)
+    outputs.check_folder(task)
     check_outputs(base)
     return task
 
@@ -183,8 +176,8 @@ def _work(task: Task, study: optuna.Study, split: Split) -> None:
             return
         _run(study, trial, task, split)
         with turn:
-            results.write_table(study, task)
-        print(results.line(study.trials[trial.number], task), flush=True)
+            outputs.write_table(study, task)
+        print(outputs.line(study.trials[trial.number], task), flush=True)
 
 
 def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> None:
@@ -193,7 +186,7 @@ def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> 
     try:
         score = train(trial, task, split)
     except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
+        end_trial(study, trial, TrialState.PRUNED)
     except Exception as error:  # memory that is not there, shapes that do not fit, …
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
@@ -201,7 +194,7 @@ def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> 
         trial.set_user_attr("stopped", True)
         raise
     else:
-        study.tell(trial, score)
+        end_trial(study, trial, TrialState.COMPLETE, score)
 
 
 def train(trial: optuna.Trial, task: Task, split: Split) -> float:
@@ -210,7 +203,7 @@ def train(trial: optuna.Trial, task: Task, split: Split) -> float:
     Raises:
         optuna.TrialPruned: the trial is not worth going on with.
         ConfigError: the model refuses the configuration, or was never validated.
-        ValueError: its loss is not a number.
+        SIGRecError: its training has diverged.
     """
     config = task.config(decode(trial.params))
 
@@ -226,13 +219,9 @@ def train(trial: optuna.Trial, task: Task, split: Split) -> float:
             trainer = make_trainer(config, train_data)
         show = task.jobs == 1 and bool(config["show_progress"]) and sys.stderr.isatty()
         score, _ = trainer.fit(
-            train_data,
-            valid_data,
-            saved=False,
-            show_progress=show,
-            callback_fn=after_validation,
+            train_data, valid_data, saved=False, show_progress=show, callback_fn=after_validation
         )
-    if not trainer.history:
+    if score is None or not trainer.history:
         raise ConfigError(
             f"epochs = {config['epochs']}, eval_step = {config['eval_step']}: the model was never "
             f"validated"

@@ -14,26 +14,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna import distributions
 
-from recbole_sigrec.config import (
-    RUNTIME_KEYS,
-    Config,
-    PluginKeys,
-    YamlLoader,
-    parse_value,
-    property_root,
-)
+from recbole_sigrec.config import Config
+from recbole_sigrec.config.keys import keys_of
+from recbole_sigrec.config.property_files import property_root
+from recbole_sigrec.config.values import parse_value
+from recbole_sigrec.config.yaml_files import read_text, read_yaml, yaml_of
 from recbole_sigrec.errors import ConfigError, did_you_mean, some
-from recbole_sigrec.evaluator.arms import SHARED_KEYS
-from recbole_sigrec.trainer import MACHINE_KEYS
 
-SHARED = (
-    SHARED_KEYS | MACHINE_KEYS | RUNTIME_KEYS | set(PluginKeys.model_fields) | {"reproducibility"}
-) - {"negative_items", "learning_rate_scheduler"}
-"""Keys of the data, the split, the evaluation, the randomness and the machine, which all trials
-share, so that their scores can be compared."""
+SHARED = keys_of("data", "split", "evaluation", "machine", "derived")
+"""Keys that all trials share, so that their scores can be compared."""
 
 MOST_VALUES = 1000  # of a quniform
 Space = dict[str, distributions.BaseDistribution]
@@ -45,6 +36,7 @@ class Interval:
 
     low: float
     high: float
+    _: dataclasses.KW_ONLY
     log: bool = False
     integer: bool = False
 
@@ -59,8 +51,8 @@ def read_space(model: str, params_file: str | Path | None = None) -> tuple[dict[
 
     Args:
         model: whose property file holds ``search_space``, where no file is named.
-        params_file: a ``.yaml`` with ``search_space``, or RecBole's lines ``key type values``: see
-            :func:`parse_params`.
+        params_file: a ``.yaml`` with ``search_space``, or, under whatever name, RecBole's lines
+            ``key type values``: see :func:`parse_params`.
 
     Returns:
         The space, not yet checked against the model, and the file that it is from.
@@ -70,7 +62,7 @@ def read_space(model: str, params_file: str | Path | None = None) -> tuple[dict[
     """
     if params_file is None:
         path = property_root() / "model" / f"{model}.yaml"
-        content = yaml.load(path.read_text("utf-8"), Loader=YamlLoader) if path.is_file() else {}
+        content = read_yaml(path, "property file") if path.is_file() else {}
         if "search_space" not in content:
             raise ConfigError(
                 f"model [{model}] has no search space of its own: write `search_space: {{key: "
@@ -78,16 +70,11 @@ def read_space(model: str, params_file: str | Path | None = None) -> tuple[dict[
                 f"with --params_file"
             )
         return content["search_space"], str(path)
+    text = read_text(params_file, "params_file")
     path = Path(params_file)
-    if not path.is_file():
-        raise ConfigError(f"params_file [{path}] does not exist")
-    try:
-        text = path.read_text("utf-8")
-        if path.suffix not in (".yaml", ".yml"):
-            return parse_params(text, str(path)), str(path)
-        content = yaml.load(text, Loader=YamlLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"params_file [{path}] cannot be read: {error}") from None
+    if path.suffix not in (".yaml", ".yml") or _is_hyper_tuning(text):
+        return parse_params(text, str(path)), str(path)
+    content = yaml_of(text, f"params_file [{path}]")
     if not isinstance(content, dict) or list(content) != ["search_space"]:
         raise ConfigError(
             f"params_file [{path}] must hold `search_space: {{key: [values]}}` and nothing else; "
@@ -128,6 +115,13 @@ def parse_params(text: str, source: str) -> dict[str, Any]:
         except (ValueError, SyntaxError, OverflowError) as error:
             raise ConfigError(f"{where}: [{values}] is no {kind}: {error}") from None
     return space
+
+
+def _is_hyper_tuning(text: str) -> bool:
+    """Whether the first line that says something is ``key type values``."""
+    lines = (line.split(maxsplit=2) for line in text.splitlines())
+    first = next((words for words in lines if words and not words[0].startswith("#")), [])
+    return len(first) > 1 and first[1] in _PARSERS
 
 
 def _choice(text: str) -> list:
@@ -173,9 +167,8 @@ def check_space(
 ) -> tuple[Space, dict[str, Any]]:
     """See that the model takes every value, and make Optuna's distributions of the space.
 
-    A default that is not among a key's values is added to them, so that the default configuration
-    is part of the space. Values of a list are kept as JSON texts, since Optuna's choices are plain
-    values, and 1, 1.0 and True equal for it.
+    The space is widened to the default configuration. Values of a list become JSON texts, since
+    Optuna's choices are plain values, and 1, 1.0 and True are equal for it.
 
     Args:
         space, source: see :func:`read_space`.
@@ -191,35 +184,37 @@ def check_space(
     if not isinstance(space, dict) or not space:
         raise ConfigError(f"the search space of {source} is empty; write {{key: [values]}}")
     base = config_of({})
-    given = {**base.internal_config_dict, **base.external_config_dict}
-    defaults = {**given, **_typed(base)}
-    known = set(defaults) - SHARED
+    given = {**base.internal_config_dict, **base.external_config_dict, **_typed(base)}
+    where = {key: f"search space of {source}, key [{key}]" for key in space}
     for key, values in space.items():
-        where = f"search space of {source}, key [{key}]"
-        if key in SHARED:
-            raise ConfigError(
-                f"{where}: it belongs to the data, the evaluation or the machine, which all trials "
-                f"share; set it with --{key}=… for all"
-            )
-        if key not in known:
-            raise ConfigError(
-                f"{where}: {base['model']} has no such key.{did_you_mean(key, known)} It has "
-                f"{some(sorted(known), 60)}"
-            )
-        if not isinstance(values, Interval) and not (isinstance(values, list) and values):
-            raise ConfigError(f"{where} = [{values}]: give a list of at least one value")
-    defaults = {key: defaults[key] for key in space}
+        _check_key(key, values, where[key], base["model"], set(given) - SHARED)
+    defaults = {key: given[key] for key in space}
     accepted = _accepted(space, defaults, source, config_of)
     result, encoded = {}, {}
     for key, values in space.items():
         if isinstance(values, Interval):
-            where = f"search space of {source}, key [{key}]"
-            result[key], encoded[key] = _interval(values, defaults[key], where), defaults[key]
+            result[key], encoded[key] = _interval(values, defaults[key], where[key]), defaults[key]
         else:
-            encoded[key] = _text(defaults[key])
-            texts = [*map(_text, accepted[key]), encoded[key]]
+            encoded[key] = to_text(defaults[key])
+            texts = [*map(to_text, accepted[key]), encoded[key]]
             result[key] = distributions.CategoricalDistribution(list(dict.fromkeys(texts)))
     return result, encoded
+
+
+def _check_key(key: str, values: Any, where: str, model: str, known: set[str]) -> None:
+    """See that a key may be searched and has values."""
+    if key in SHARED:
+        raise ConfigError(
+            f"{where}: it belongs to the data, the evaluation or the machine, which all trials "
+            f"share; set it with --{key}=… for all"
+        )
+    if key not in known:
+        raise ConfigError(
+            f"{where}: {model} has no such key.{did_you_mean(key, known)} It has "
+            f"{some(sorted(known), 60)}"
+        )
+    if not isinstance(values, Interval) and not (isinstance(values, list) and values):
+        raise ConfigError(f"{where} = [{values}]: give a list of at least one value")
 
 
 def decode(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,11 +243,17 @@ def _typed(config: Config) -> dict[str, Any]:
     return {key: value for view in views for key, value in view.model_dump().items()}
 
 
-def _text(value: Any) -> str:
+def to_text(value: Any) -> str:
+    """A value as JSON, the same for equal values."""
     return json.dumps(value, sort_keys=True)
 
 
-def _accepted(space, defaults, source: str, config_of) -> dict[str, list]:
+def _accepted(
+    space: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    source: str,
+    config_of: Callable[[Mapping[str, Any]], Config],
+) -> dict[str, list]:
     """The values of each key (of an interval: three of them) as the model reads them.
 
     Raises:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import sqlite3
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from recbole_sigrec.comparison.arms import Arm, Setting, content_hash, difference, settled_values
 from recbole_sigrec.config import Config
-from recbole_sigrec.errors import ConfigError, DataError
-from recbole_sigrec.evaluator.arms import Arm, Setting, difference, settled_values
-from recbole_sigrec.evaluator.split import FINGERPRINT
-from recbole_sigrec.tuning.space import Space, size
+from recbole_sigrec.errors import ConfigError, DataError, SIGRecError, some
+from recbole_sigrec.tuning.space import Space, size, to_text
 
-DATABASE = "study.db"  # in a search's folder
+DATABASE, TABLE = "study.db", "trials.csv"  # in a search's folder
+
+HASH = "sha256"  # of a trial, among its attributes
 
 STARTUP_TRIALS = 4
 """Trials that are drawn at random, before the sampler looks at their scores."""
@@ -31,8 +35,8 @@ WARMUP_EPOCHS = 30
 """Epochs in which no trial is pruned: validation may fall for the first 20 before it rises."""
 
 ATTEMPTS = 3
-"""Times that a configuration is begun that never reaches its first validation, because the search
-is cut off: it may be what the system kills the search for."""
+"""Times that a configuration is begun whose search is cut off before its first validation: the
+system may kill the search for the memory that it needs."""
 
 DRAWS = 20  # of the sampler that may all be known configurations, before one is drawn at random
 
@@ -41,28 +45,17 @@ SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is searched.
+    """What is searched."""
 
-    Attributes:
-        arm, setting: the model and what is given for it, see :class:`Setting`.
-        base: their config, that of the first trial.
-        space: the distributions of the keys that are searched.
-        default: their values in the base, in the terms of the space: the first trial.
-        out: the folder of the study and its results.
-        trials: how many configurations are tried.
-        jobs: how many at a time.
-        threads: of each trial, if the config names none.
-    """
-
-    arm: Arm
-    setting: Setting
-    base: Config
-    space: Space
-    default: Mapping[str, Any]
-    out: Path
-    trials: int
-    jobs: int
-    threads: int
+    arm: Arm  # the model
+    setting: Setting  # what is given for it
+    base: Config  # of the first trial
+    space: Space  # of the keys that are searched
+    default: Mapping[str, Any]  # the first trial's values of these keys, in the space's terms
+    out: Path  # the folder of the study and its results
+    trials: int  # how many configurations are tried
+    jobs: int  # how many at a time
+    threads: int  # of each trial, if the config names none
 
     @property
     def metric(self) -> str:
@@ -70,7 +63,7 @@ class Task:
         return self.base["valid_metric"].lower()
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["maximize", "minimize"]:
         return "maximize" if self.base["valid_metric_bigger"] else "minimize"
 
     def config(self, values: Mapping[str, Any]) -> Config:
@@ -78,26 +71,114 @@ class Task:
         return self.setting.config(self.arm, checkpoint_dir=str(self.out), **values)
 
 
+@contextlib.contextmanager
+def damage_told(task: Task) -> Iterator[None]:
+    """What SQLite and Optuna say of a file that is no study, or not a whole one, as our error.
+
+    What :func:`write_errors_told` tells is raised as it is: the study may be sound.
+    """
+    try:
+        yield
+    except SIGRecError:
+        raise
+    except Exception as error:  # SQLAlchemy, Optuna and json raise many kinds
+        if _is_unusable(error):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{task.out / DATABASE} is no study of Optuna, or is damaged ({reason}). "
+            f"{_remedy(task)}"
+        ) from None
+
+
+@contextlib.contextmanager
+def write_errors_told(task: Task) -> Iterator[None]:
+    """What SQLite says where the study cannot be written, as on a full disk, as our error."""
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise SIGRecError(
+            f"{task.out / DATABASE} cannot be written ({reason}); make space on the disk, or see "
+            f"to the rights of the file and its folder, and the same command goes on"
+        ) from error
+
+
+def _is_unusable(error: BaseException | None) -> bool:
+    """Whether SQLite could not open, read or write the file, whatever it holds."""
+    while error is not None and not isinstance(error, sqlite3.OperationalError):
+        error = error.__cause__
+    lacks = ("no such ", "no column ")  # it was opened, and is no whole study
+    return error is not None and not any(what in str(error) for what in lacks)
+
+
+def _remedy(task: Task) -> str:
+    return f"Name another --out, or delete [{task.out}], and the search begins anew"
+
+
 def open_study(task: Task) -> optuna.Study:
     """The study in the folder, or a new one.
 
     Raises:
-        DataError: the file is not a study.
+        DataError: the file is not a study, or not the one whose trials are in the table.
+        SQLAlchemyError, StorageInternalError: the file cannot be opened or written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = task.out / DATABASE
     waits = {"connect_args": {"timeout": 60}}  # seconds, while another process writes
-    try:
-        return optuna.create_study(
+    with damage_told(task):
+        study = optuna.create_study(
             storage=optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=waits),
             pruner=optuna.pruners.MedianPruner(PRUNING_TRIALS, WARMUP_EPOCHS),
             study_name="tune",
             direction=task.direction,
             load_if_exists=True,
         )
-    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is no study of Optuna ({reason}); name another --out") from None
+        if not study.get_trials(deepcopy=False) and (task.out / TABLE).is_file():
+            raise DataError(f"{path} has no trial, but {TABLE} beside it has some. {_remedy(task)}")
+    return study
+
+
+def end_trial(
+    study: optuna.Study, trial: optuna.Trial, state: TrialState, score: float | None = None
+) -> None:
+    """Tell the end of a trial, with a hash of its values and scores."""
+    known = study.get_trials(deepcopy=False)[trial.number]
+    trial.set_user_attr(HASH, _trial_hash(known, score))
+    study.tell(trial, score, state)
+
+
+def _trial_hash(trial: FrozenTrial, score: float | None) -> str:
+    params = trial.user_attrs["params"]
+    return content_hash({"of": [trial.params, params, trial.intermediate_values, score]})
+
+
+def check_trials(study: optuna.Study, task: Task) -> None:
+    """See that all trials are there, and those with a score as they ended.
+
+    Raises:
+        DataError: one is gone or was changed.
+    """
+    bare = []
+    with damage_told(task):
+        for place, trial in enumerate(study.get_trials(deepcopy=False)):
+            if trial.number != place or not isinstance(trial.user_attrs["params"], dict):
+                raise ValueError(f"trial {place} is not there, or lacks its values")
+        for trial in study.get_trials(deepcopy=False, states=SCORED):
+            score = trial.value if trial.state == TrialState.COMPLETE else None
+            if HASH not in trial.user_attrs:
+                bare.append(trial.number)
+            elif trial.user_attrs[HASH] != _trial_hash(trial, score):
+                raise DataError(
+                    f"{task.out / DATABASE}: trial {trial.number} was changed after it ended. "
+                    f"{_remedy(task)}"
+                )
+    if bare:
+        print(
+            f"warning: an earlier version made trial {some(bare)} in {task.out / DATABASE}, "
+            f"without a hash: whether they were changed since cannot be told",
+            file=sys.stderr,
+        )
 
 
 def check_same(study: optuna.Study, task: Task, fingerprint: str) -> None:
@@ -117,17 +198,14 @@ def check_same(study: optuna.Study, task: Task, fingerprint: str) -> None:
         },
         "data set": {"fingerprint": fingerprint},
     }
-    before = study.user_attrs.get("task")
+    with damage_told(task):
+        before = study.user_attrs.get("task")
     if before is None:
         study.set_user_attr("task", now)
         return
-    if not before["data set"]["fingerprint"].startswith(FINGERPRINT):
-        raise ConfigError(
-            f"{task.out / DATABASE} is of an earlier version of this plugin. It is kept as it is; "
-            f"name another --out"
-        )
     for part, what in now.items():
-        changed = difference(before[part], what)
+        with damage_told(task):
+            changed = difference(before[part], what)
         if changed:
             raise ConfigError(
                 f"{task.out / DATABASE} is a search with another {part}: {changed}. It is kept as "
@@ -135,89 +213,63 @@ def check_same(study: optuna.Study, task: Task, fingerprint: str) -> None:
             )
 
 
-def enqueue(study: optuna.Study, params: Mapping[str, Any]) -> None:
-    """Queue a configuration, in the terms of the space."""
-    params = dict(params)
-    study.enqueue_trial(params, user_attrs={"params": params})
-
-
-def queue_again(study: optuna.Study) -> list[dict[str, Any]]:
-    """Give up the trials that were running when the search was cut off, and queue them anew.
-
-    One that was begun in vain ``ATTEMPTS`` times is not queued again. It may be cut off itself,
-    anywhere: no configuration is lost, and none is queued twice.
-
-    Returns:
-        The configurations that are not queued again, in the terms of the space.
-    """
-    given_up = []
-    waiting = [t.user_attrs["params"] for t in study.get_trials(states=(TrialState.WAITING,))]
-    in_vain = _begun_in_vain(study)
+def end_interrupted(study: optuna.Study) -> None:
+    """End the trials that were running when the search was cut off."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        params = trial.user_attrs["params"]
-        in_vain[_text(params)] += _is_in_vain(trial)
-        if "error" not in trial.user_attrs and params not in waiting:  # it had not failed yet
-            if in_vain[_text(params)] < ATTEMPTS:
-                enqueue(study, params)
-            else:
-                given_up.append(params)
         study.tell(trial.number, state=TrialState.FAIL)
-    return given_up
 
 
 def was_cut_off(trial: FrozenTrial) -> bool:
-    """Whether a trial was given up by :func:`queue_again`; it does not count as one."""
+    """Whether a trial ended because the search was cut off; it does not count as one."""
     return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
 
 
-def _is_in_vain(trial: FrozenTrial) -> bool:
-    """Whether a trial that was cut off may be why: alone at work, not stopped by the user, and
-    before its first validation, after which it needs no more memory."""
-    known = trial.user_attrs
-    return known.get("alone", False) and "stopped" not in known and not trial.intermediate_values
+def given_up(study: optuna.Study) -> set[str]:
+    """The configurations, as JSON, that were begun ``ATTEMPTS`` times without a validation.
 
-
-def _begun_in_vain(study: optuna.Study) -> Counter[str]:
-    """How often each configuration was begun in vain."""
-    trials = study.get_trials(deepcopy=False)
-    cut_off = [trial for trial in trials if was_cut_off(trial) and _is_in_vain(trial)]
-    return Counter(_text(trial.user_attrs["params"]) for trial in cut_off)
+    A trial counts where it was alone at work: of several the system may have killed another.
+    """
+    vain = Counter(
+        to_text(trial.user_attrs["params"])
+        for trial in study.get_trials(deepcopy=False)
+        if was_cut_off(trial) and not trial.intermediate_values  # later it needs no more memory
+        if trial.user_attrs.get("alone") and "stopped" not in trial.user_attrs  # by the user
+    )
+    return {text for text, times in vain.items() if times >= ATTEMPTS}
 
 
 def next_trial(study: optuna.Study, task: Task) -> optuna.Trial | None:
-    """The next trial; none where all are made. One process at a time may ask."""
+    """The next trial; none where all are made. One process at a time may ask.
+
+    First comes the default configuration, then what was cut off, then what is drawn.
+    """
     trials = study.get_trials(deepcopy=False)
     if not any(trial.state == TrialState.WAITING for trial in trials):
         counted = [trial for trial in trials if not was_cut_off(trial)]
-        lost = {params for params, n in _begun_in_vain(study).items() if n >= ATTEMPTS}
-        tried = {_text(trial.user_attrs["params"]) for trial in counted} | lost
+        lost = given_up(study)
+        tried = {to_text(trial.user_attrs["params"]) for trial in counted} | lost
         made = len(counted) + len(lost)
         if made >= task.trials or len(tried) >= size(task.space):
             return None
-        scored = [trial for trial in counted if trial.state in SCORED]
-        # A search that goes on draws as if it had not been cut off.
-        enqueue(study, _draw(task, scored, tried, task.base["seed"] + made))
+        known = [task.default, *(trial.user_attrs["params"] for trial in trials)]
+        params = next((params for params in known if to_text(params) not in tried), None)
+        if params is None:  # a search that goes on draws as if it had not been cut off
+            scored = [trial for trial in counted if trial.state in SCORED]
+            params = _draw(task, scored, tried, task.base["seed"] + made)
+        study.enqueue_trial(dict(params), user_attrs={"params": dict(params)})
     return study.ask(task.space)
 
 
 def _draw(task: Task, scored: list[FrozenTrial], tried: set[str], seed: int) -> dict[str, Any]:
     """A configuration that is not among those tried.
 
-    It is drawn in a study in memory, so that what is drawn in vain leaves no trace.
+    It is drawn in a study in memory, so that a known configuration leaves no trace.
     """
     tpe = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
     scratch = optuna.create_study(direction=task.direction, sampler=tpe)
     scratch.add_trials(scored)
-    draws = 0
-    while True:
-        trial = scratch.ask(task.space)
-        if _text(trial.params) not in tried:
-            return trial.params
+    while to_text((trial := scratch.ask(task.space)).params) in tried:
         scratch.tell(trial, state=TrialState.FAIL)
-        draws += 1
-        if draws == DRAWS:
+        if trial.number == len(scored) + DRAWS - 1:
             scratch.sampler = optuna.samplers.RandomSampler(seed)
-
-
-def _text(params: Mapping[str, Any]) -> str:
-    return json.dumps(params, sort_keys=True)
+    return trial.params

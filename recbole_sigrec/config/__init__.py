@@ -1,0 +1,6 @@
+"""Config: RecBole's Config with this plugin's models, property files and checked keys."""
+
+from recbole_sigrec.config.config import Config
+from recbole_sigrec.config.keys import Keys, setting
+
+__all__ = ["Config", "Keys", "setting"]

@@ -1,0 +1,1 @@
+"""How results are shown: as tables in a terminal, and as HTML pages."""

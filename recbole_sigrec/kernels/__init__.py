@@ -1,0 +1,1 @@
+"""Computations that all models share, as fast as the machine allows."""

@@ -1,0 +1,1 @@
+"""Several processes: those that train one model together, and those that work apart."""

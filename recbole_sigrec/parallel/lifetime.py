@@ -1,0 +1,56 @@
+"""Processes that end with the process that started them, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from threading import RLock, Thread
+
+from tqdm import tqdm
+
+_SECONDS = 5  # in which a process ends after it was asked to
+
+
+def end_with_parent(folder: str | None = None) -> None:
+    """Called in a new process: it ends when its parent has, even if that was killed.
+
+    Ctrl-C, which a terminal sends to all processes, is left to the parent.
+
+    Args:
+        folder: the parent's temporary folder, which is then removed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # tqdm's own lock is a semaphore of the system's, which a killed process leaves behind.
+    tqdm.set_lock(RLock())
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def ended_on_error() -> Iterator[None]:
+    """If the block is left by an exception, such as that of Ctrl-C: the new processes that were
+    started in it end at once.
+    """
+    others = multiprocessing.active_children()
+    try:
+        yield
+    except BaseException:
+        new = [child for child in multiprocessing.active_children() if child not in others]
+        for process in new:
+            process.terminate()
+        for process in new:
+            process.join(_SECONDS)
+            process.kill()
+        raise

@@ -1,0 +1,1 @@
+"""Reading tables: CSV, TSV, JSON lines and Parquet, in batches of rows."""

@@ -1,0 +1,1 @@
+"""Training one model, and what comes of it."""

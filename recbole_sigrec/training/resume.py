@@ -1,0 +1,77 @@
+"""What a run can go on from: its own checkpoint, under its own config, on its own data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+
+from recbole_sigrec.config import Config
+from recbole_sigrec.config.keys import RESUME_KEYS
+from recbole_sigrec.data.identity import Identity, differences, vocabulary
+from recbole_sigrec.errors import ConfigError, DataError, some
+from recbole_sigrec.recbole_repairs.models import why_not_resumed
+from recbole_sigrec.training import checkpoint
+
+
+def read_last(resume_file: str, config: Config, device: torch.device) -> dict[str, Any]:
+    """What a ``*.last.pth`` file holds.
+
+    Raises:
+        ConfigError: it cannot be resumed, or is of another model or data set than the config.
+        DataError: it is not a checkpoint.
+    """
+    reason = why_not_resumed(config)
+    if reason:
+        raise ConfigError(f"a run of {config['model']} cannot be resumed: {reason}")
+    state = checkpoint.load_model(resume_file, device)
+    if "optimizer" not in state:
+        raise ConfigError(
+            f"checkpoint [{resume_file}] holds the best model alone; resume from the *.last.pth "
+            f"file beside it"
+        )
+    for key in ("model", "dataset"):
+        if state[key] != config[key]:
+            raise ConfigError(
+                f"checkpoint [{resume_file}] is of {key} {state[key]}, not {config[key]}"
+            )
+    return state
+
+
+def check_same_config(resume_file: str, saved: dict[str, Any], config: Config) -> None:
+    """See that a resumed run is the run that was: another seed would split the data anew.
+
+    Raises:
+        ConfigError: a value is another one.
+    """
+    now = json.loads(checkpoint.config_json(config))
+    keys = (set(saved) | set(now)) - RESUME_KEYS
+    changed = sorted(key for key in keys if saved.get(key) != now.get(key))
+    if changed:
+        key = changed[0]
+        raise ConfigError(
+            f"checkpoint [{resume_file}] was trained with another config: {some(changed)}; "
+            f"[{key}] was [{saved.get(key)}], it is [{now.get(key)}]. Resume with the same "
+            f"values, or train anew"
+        )
+
+
+def check_same_data(resume_file: str, saved: Identity, train_data: AbstractDataLoader) -> None:
+    """See that a resumed run has the data that it had, each row with the token that it had.
+
+    Raises:
+        DataError: the data has changed.
+    """
+    part: Any = train_data.dataset
+    changed = differences(saved, part)
+    if not changed and any(saved[kind] != own for kind, own in vocabulary(part).items()):
+        changed = ["users or items in another order"]
+    if changed:
+        config = part.config
+        raise DataError(
+            f"checkpoint [{resume_file}] cannot be resumed: data set [{config['dataset']}] in "
+            f"{config['data_path']} has {'; '.join(changed)}. Resume with the data that it had, or "
+            f"train anew"
+        )

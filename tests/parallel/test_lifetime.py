@@ -1,0 +1,72 @@
+"""Processes end with the one that started them, by whatever signal, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+GROUP = """
+import sys, helpers_distributed
+from recbole_sigrec.parallel import distributed
+if __name__ == "__main__":
+    distributed.spawn(helpers_distributed.work_for_ever, (sys.argv[1],), 2)
+"""
+POOL = """
+import os, sys, time
+from pathlib import Path
+from recbole_sigrec.parallel.pool import worker_pool
+def work(folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(600)
+if __name__ == "__main__":
+    with worker_pool(2) as pool:
+        for task in [pool.submit(work, sys.argv[1]) for _ in range(4)]:
+            task.result()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [(GROUP, "SIGINT"), (GROUP, "SIGTERM"), (POOL, "SIGINT"), (POOL, "SIGKILL")],
+    ids=["group-INT", "group-TERM", "pool-INT", "pool-KILL"],
+)
+def test_a_signal_to_the_parent_ends_all(tmp_path, program, name):
+    """Ctrl-C goes to all of them, as from a terminal, and is told by the parent alone."""
+    script, temporary, pids = (tmp_path / part for part in ("program.py", "temporary", "pids"))
+    script.write_text(program, "utf-8")
+    temporary.mkdir()
+    pids.mkdir()
+    paths = [os.path.dirname(os.path.dirname(__file__)), *sys.path]
+    parent = subprocess.Popen(
+        [sys.executable, script, pids],
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": os.pathsep.join(paths)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    children = []
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(pids.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert {int(file.name) for file in pids.iterdir()} <= {child.pid for child in children}
+        number = getattr(signal, name)
+        (os.killpg if name == "SIGINT" else os.kill)(parent.pid, number)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert alive == []
+        error = parent.communicate(timeout=10)[1].decode()
+        assert parent.returncode == -number
+        assert (error.count("Traceback") == 1) == (name == "SIGINT"), error
+        assert list(temporary.iterdir()) == []
+    finally:
+        for process in (parent, *(child for child in children if child.is_running())):
+            process.kill()
+        parent.wait()
