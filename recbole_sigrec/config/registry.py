@@ -11,6 +11,8 @@ from pathlib import Path
 
 import recbole
 from recbole.utils import get_model
+from torch import is_anomaly_check_nan_enabled, is_anomaly_enabled
+from torch.autograd import set_detect_anomaly
 
 from recbole_sigrec.errors import ConfigError, did_you_mean
 from recbole_sigrec.model_names import MODELS, REFUSED, REPLACED
@@ -52,6 +54,7 @@ def resolve_model(name: str) -> type:
             f"{', '.join(sorted(MODELS))}; any model of RecBole's can be named too."
         )
     try:
-        return get_model(name)
+        with set_detect_anomaly(is_anomaly_enabled(), is_anomaly_check_nan_enabled()):
+            return get_model(name)  # with RecBole's sequential models, SINE's module turns it on
     except ImportError as error:
         raise ConfigError(f"model [{name}] needs a package that is missing: {error}") from None

@@ -587,7 +587,7 @@ ARGUMENTS = {
     "--eval_args={mode: labeled}": ["[eval_args]", "full, uniN or popN"],
     "--repeatable=True": ["[repeatable] = [True]", "set negative_items: all"],
     "--data_path=": ["[data_path] = [None]", "string"],
-    "--checkpoint_dir=~": ["[checkpoint_dir] = [None]", "string"],
+    "--checkpoint_dir=null": ["[checkpoint_dir] = [None]", "string"],
     # pickled data sets
     "--save_dataset=True": ["[save_dataset] = [True]", "remove the key"],
     "--dataset_save_path=d.pth": ["[dataset_save_path] = [d.pth]", "remove the key"],

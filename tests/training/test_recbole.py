@@ -397,3 +397,4 @@ def test_recboles_models_get_their_config():
 def test_other_kinds_of_models_are_refused(name, kind):
     with pytest.raises(ConfigError, match=rf"\[{name}\] is of type {kind}"):
         Config(name, "ml-100k")
+    assert not torch.is_anomaly_enabled()  # which RecBole's SINE turns on for the whole process
