@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from recbole_sigrec import Config, run
 from recbole_sigrec.data.parts import create_dataset, data_preparation
+from recbole_sigrec.model.automatic import choose_values
 from recbole_sigrec.training.run import build_model
 from recbole_sigrec.training.trainer import trainer_class
 
@@ -228,6 +229,7 @@ class Prepared:
 def _prepare(config) -> Prepared:
     dataset = create_dataset(config)
     train, valid, test = data_preparation(config, dataset)
+    choose_values(config, train.dataset, valid and valid.dataset)
     model = build_model(config, train)
     trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, model)
     return Prepared(config, dataset, train, valid, test, model, trainer)

@@ -166,7 +166,8 @@ def variants(setting: Setting) -> list[Arm]:
     config = setting.config(WHOLE)
     names = list(Split.load(config).dataset.modality_features)
     changes = {label: change for label, change in VARIANTS.items() if _is_on(config, label)}
-    weights = config["modality_weights"] or dict.fromkeys(names, 1.0)
+    given = config["modality_weights"]
+    weights = given if isinstance(given, dict) else dict.fromkeys(names, 1.0)
     some = [name for name in names if weights.get(name)] if len(names) > 1 else []
     alone = {f"{name} alone": {"modalities": [name]} for name in some}
     return _distinct(setting, {**changes, **alone})

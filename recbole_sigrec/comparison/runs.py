@@ -189,7 +189,7 @@ def _execute(run: Run, config: Config, split: Split) -> None:
     with paused_collection():
         parts = split.parts_with(config.plugin.modalities)
         loaders = data_preparation(config, split.dataset, parts)
-        trainer = make_trainer(config, loaders[0])
+        trainer = make_trainer(config, loaders)
     own = [Path(file).name for file in (trainer.saved_model_file, trainer.last_file)]
     run.note([*run.noted, *own])
     result = fit_and_test(trainer, loaders, True, started)

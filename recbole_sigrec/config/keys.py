@@ -25,6 +25,11 @@ Role = Literal["model", "data", "split", "evaluation", "machine", "derived"]
 """
 
 
+AUTO = "auto"
+Auto = Literal["auto"]
+"""The value of a key whose value the data decides."""
+
+
 def setting(
     about: str, *roles: Role, resume: bool = False, path: bool = False, **limits: Any
 ) -> Any:
@@ -59,12 +64,15 @@ class Keys(pydantic.BaseModel):
         try:
             return cls(**values)
         except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
+            first, *others = error.errors()
+            name = str(first["loc"][0])
+            others = [other for other in others if other["loc"][0] == name]  # the other types
+            key = name if others else ".".join(str(part) for part in first["loc"])
             value = first["input"] if first["type"] != "missing" else "nothing"
-            about = cls.model_fields[str(first["loc"][0])].description or ""
+            wrong = " or ".join(dict.fromkeys(other["msg"].lower() for other in (first, *others)))
             raise ConfigError(
-                f"config key [{key}] = [{value}]: {first['msg'].lower()}. It is: {about}"
+                f"config key [{key}] = [{value}]: {wrong}. It is: "
+                f"{cls.model_fields[name].description or ''}"
             ) from None
 
 

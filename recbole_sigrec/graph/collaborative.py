@@ -80,6 +80,13 @@ def collaborative_topk(
     return graph.maximum(graph.T).tocsr() if symmetric else graph
 
 
+def longest_history(interactions: sp.csr_matrix) -> int:
+    """Ten times the median of the users' numbers of items, users without any left aside. Our
+    choice: what ``collab_max_history: auto`` is."""
+    degree = np.diff(interactions.indptr)
+    return int(10 * np.median(degree[degree > 0]))
+
+
 def without_long_histories(interactions: sp.csr_matrix, limit: int | None) -> sp.csr_matrix:
     """The rows (users) with at most ``limit`` entries; what is left out is logged. None: all.
 
@@ -186,7 +193,10 @@ def collaborative_graph(config: Any, interactions: sp.csr_matrix) -> sp.csr_matr
         "measure": config["collab_measure"],
         "symmetric": config["knn_symmetric"],
     }
-    interactions = without_long_histories(interactions, config["collab_max_history"])
+    limit = config["collab_max_history"]
+    if limit == "auto":
+        limit = longest_history(interactions)
+    interactions = without_long_histories(interactions, limit)
     memory_mb = config["graph_memory_mb"]
     return cached_graph(
         config["graph_cache_dir"],

@@ -21,6 +21,7 @@ from recbole_sigrec.graph import (
     bipartite_graph,
     mean_propagation,
 )
+from recbole_sigrec.kernels.held_out import HeldOut
 from recbole_sigrec.kernels.products import Linear, matmul_nt
 from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.item_scores import ItemScores, spread
@@ -75,6 +76,7 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
             )
         self.interactions: sp.csr_matrix = interactions_of(dataset)
         self.item_scores: ItemScores | None = None
+        self._held_out: HeldOut | None = None
         self.frozen = False
         self._cached: tuple[torch.Tensor, torch.Tensor] | None = None
         self.register_load_state_dict_post_hook(_drop_cached)  # also as part of another module
@@ -123,23 +125,42 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         """
         return distributed.share(n)
 
-    def weights_of_modalities(self, given: dict[str, float] | None) -> dict[str, float]:
-        """A weight for each modality, which add up to one; none given: all are equal.
-
-        Raises:
-            ConfigError: a modality has no weight, one is negative, or all are zero.
-        """
-        given = given or dict.fromkeys(self.modalities, 1.0)
-        weights = {name: given.get(name, -1.0) for name in self.modalities}
-        if min(weights.values()) < 0 or sum(weights.values()) <= 0:
-            raise ConfigError(
-                f"config key [modality_weights] = [{given}]: give each of the modalities "
-                f"{', '.join(self.modalities)} a weight of at least 0, and one of them more"
-            )
-        return {name: weight / sum(weights.values()) for name, weight in weights.items()}
-
     def on_epoch_start(self, epoch: int) -> None:
         """Called by the trainer before each epoch (warm-ups, edge pruning)."""
+
+    def on_validation_start(self, valid: MultimodalDataset) -> float | None:
+        """Called by the trainer before each validation, in evaluation mode, with its part.
+
+        Where the item scores' weight is automatic, it is chosen here.
+
+        Returns:
+            How well what is learned ranks without item scores, to wait for it before training
+            stops early; ``None``: nothing to wait for.
+        """
+        if self.item_scores is None or not self.item_scores.automatic:
+            return None
+        if self._held_out is None:
+            held_out = interactions_of(valid)
+            self._held_out = HeldOut(self.interactions, held_out, self.config["valid_metric"])
+        found = self.item_scores.by_weight(self._held_out, *self._final())
+        found = distributed.gather(found)[0]
+        self.item_scores.weight = max(found, key=found.__getitem__)
+        return found[0.0]
+
+    def settled_values(self) -> dict[str, Any]:
+        """Config key → value of what the model has chosen for ``auto``, as it now stands."""
+        if self.item_scores is None or not self.item_scores.automatic:
+            return {}
+        return {"item_score_weight": self.item_scores.weight}
+
+    def other_parameter(self) -> dict[str, Any]:
+        """RecBole's name of what a checkpoint holds beside the parameters."""
+        return self.settled_values()
+
+    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
+        if self.settled_values() and para:
+            assert self.item_scores is not None
+            self.item_scores.weight = para["item_score_weight"]
 
     def train(self, mode: bool = True) -> Self:
         if mode:

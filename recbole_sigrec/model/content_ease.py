@@ -22,6 +22,7 @@ from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors, ridge_weights
 from recbole_sigrec.graph.ridge import cost
+from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.model.training_free import TrainingFree
 
 
@@ -51,7 +52,7 @@ class ContentEASE(TrainingFree[ContentEASEKeys]):
                 f"items, and {config['dataset']} has {n - 1}, which need {cost(n)}. Raise the "
                 f"key if that is there, or use ContentKNN"
             )
-        weights = self.weights_of_modalities(keys.modality_weights)
+        weights = weights_of_modalities(self.modalities, keys.modality_weights)
         z = content_vectors(self.features, self.mask, weights, keys.center).numpy()
         try:
             self.similarity = ridge_weights(

@@ -22,6 +22,7 @@ import torch
 from recbole_sigrec.config import Config, Keys, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import content_vectors, semantic_graph
+from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.model.training_free import TrainingFree
 
 
@@ -42,7 +43,7 @@ class ContentKNN(TrainingFree[ContentKNNKeys]):
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
-        weights = self.weights_of_modalities(self.keys.modality_weights)
+        weights = weights_of_modalities(self.modalities, self.keys.modality_weights)
         z = content_vectors(self.features, self.mask, weights, self.keys.center)
         any_modality = torch.stack(list(self.mask.values())).any(dim=0)
         graph = semantic_graph(

@@ -40,6 +40,7 @@ from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import RawFeatures, projections
 from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.losses import bpr_of_rows
+from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender
 
 PUBLISHED_WEIGHTS: dict[str, float] = {"image": 0.1, "text": 0.9}
@@ -78,7 +79,7 @@ class FREEDOM(GraphRecommender[FREEDOMKeys]):
         given = self.keys.modality_weights
         if given is None and set(self.modalities) == set(PUBLISHED_WEIGHTS):
             given = PUBLISHED_WEIGHTS
-        weights, graphs = self.weights_of_modalities(given), self.item_graphs(config)
+        weights, graphs = weights_of_modalities(self.modalities, given), self.item_graphs(config)
         parts = [weight * graphs[name] for name, weight in weights.items()]
         return functools.reduce(operator.add, parts)
 

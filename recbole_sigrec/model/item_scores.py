@@ -11,29 +11,66 @@ similarity, in closed form,
 σ_u the deviation over all items, so that γ is a share of the spread of the learned scores, however
 long they have been trained. Ours, not the paper's. The loss does not see s, which holds the answer
 to each training pair; validation, and so the choice of the epoch, does.
+
+``item_score_weight: auto`` chooses γ at each validation: the one of a few with the best metric. The
+largest leaves the order to s alone, so that a model is not behind its item graph. The value of the
+best epoch is in its checkpoint and in the result. How λ, w and the modalities' weights are chosen
+stands in :mod:`recbole_sigrec.model.automatic`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pydantic
 import scipy.sparse as sp
 import torch
 
-from recbole_sigrec.config import Config, Keys, setting
+from recbole_sigrec.config import AUTO, Auto, Config, Keys, setting
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors, ridge_graph
 from recbole_sigrec.graph.ridge import cost
 from recbole_sigrec.kernels.graph_scores import scores_and_scales
+from recbole_sigrec.kernels.held_out import HeldOut
+from recbole_sigrec.kernels.products import matmul_nt
+
+GRAPH_ALONE = 1000.0
+"""A γ at which the learned scores order only what the item graph leaves equal."""
+
+WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, GRAPH_ALONE)
+"""The γ among which ``auto`` chooses."""
+
+FIXED: dict[str, Any] = {
+    "item_score_weight": 0.25,
+    "item_score_reg": 100.0,
+    "item_score_content": 10.0,
+    "modality_weights": None,
+}
+"""What ``auto`` is where there is no validation part to choose by."""
+
+
+NotNegative = pydantic.NonNegativeFloat
 
 
 class ItemScoreKeys(Keys):
     """The keys of a model that can add the scores of an item graph to its own."""
 
-    item_score_weight: float = setting("γ, weight of the item graph's own scores (0: none)", ge=0)
+    item_score_weight: NotNegative | Auto = setting(
+        "γ, weight of the item graph's own scores (0: none; auto: chosen at each validation)"
+    )
     item_score_k: int = setting("k, edges into each item of the graph that is scored", ge=1)
-    item_score_reg: float = setting("λ, the ridge of that graph's regression", gt=0)
-    item_score_content: float = setting("w, weight of the content in that regression", ge=0)
-    item_score_max_items: int = setting("more items are refused: n items need 4n² bytes", ge=1)
+    item_score_reg: pydantic.PositiveFloat | Auto = setting(
+        "λ, the ridge of that graph's regression (auto: chosen on the validation part)"
+    )
+    item_score_content: NotNegative | Auto = setting(
+        "w, weight of the content in that regression (auto: chosen on the validation part)"
+    )
+    item_score_max_items: int = setting(
+        "with more items there are no such scores, and a weight that is given is refused: n items "
+        "need 8n² bytes",
+        ge=1,
+    )
 
 
 class ItemScores:
@@ -41,15 +78,18 @@ class ItemScores:
 
     Attributes:
         graph: B, float32 CSR [n_items, n_items].
+        weight: γ, which changes from one validation to the next where it is automatic.
 
     Args:
         interactions: binary R [n_users, n_items] of the training interactions.
         graph: B.
-        weight: γ.
+        weight: γ, or ``auto``.
     """
 
-    def __init__(self, interactions: sp.csr_matrix, graph: sp.csr_matrix, weight: float):
-        self.interactions, self.graph, self.weight = interactions, graph, weight
+    def __init__(self, interactions: sp.csr_matrix, graph: sp.csr_matrix, weight: float | Auto):
+        self.interactions, self.graph = interactions, graph
+        self.automatic = weight == AUTO
+        self.weight: float = FIXED["item_score_weight"] if weight == AUTO else weight
 
     @classmethod
     def from_config(
@@ -74,6 +114,8 @@ class ItemScores:
         if keys.item_score_weight == 0:
             return None
         if n - 1 > keys.item_score_max_items:
+            if keys.item_score_weight == AUTO:
+                return None
             raise ConfigError(
                 f"config key [item_score_max_items] = [{keys.item_score_max_items}]: the item "
                 f"graph that is scored is a regression on all items, and {config['dataset']} has "
@@ -81,21 +123,47 @@ class ItemScores:
                 f"item_score_weight=0"
             )
         content = content_vectors(features, mask, weights, center=True).numpy()
+        reg, content_weight = (
+            FIXED[key] if getattr(keys, key) == AUTO else getattr(keys, key)
+            for key in ("item_score_reg", "item_score_content")
+        )
         try:
             graph = ridge_graph(
                 config["graph_cache_dir"],
                 interactions,
                 content,
                 keys.item_score_k,
-                content_weight=keys.item_score_content,
-                reg_weight=keys.item_score_reg,
+                content_weight=content_weight,
+                reg_weight=reg,
             )
         except ValueError as error:
             raise ConfigError(
-                f"config keys [item_score_reg] = [{keys.item_score_reg}] and [item_score_content] "
-                f"= [{keys.item_score_content}]: {error}"
+                f"config keys [item_score_reg] = [{reg}] and [item_score_content] "
+                f"= [{content_weight}]: {error}"
             ) from None
         return cls(interactions, graph, keys.item_score_weight)
+
+    def by_weight(
+        self, held_out: HeldOut, queries: torch.Tensor, items: torch.Tensor
+    ) -> dict[float, float]:
+        """How well held-out items are ranked with each γ of :data:`WEIGHTS`: the mean metric.
+
+        Args:
+            queries: e of all users [n_users, d].
+            items: e of all items [n_items, d].
+
+        Cost: a full ranking of the held-out users for each of the eight.
+        """
+        totals = dict.fromkeys(WEIGHTS, 0.0)
+        for block in held_out.blocks(items.device):
+            users = torch.from_numpy(block.users).to(items.device)
+            learned = block.mask(matmul_nt(queries[users], items))
+            row, item, more = self.of_users(users, weight=1.0)
+            own = torch.zeros_like(learned)
+            own[row, item] = spread(queries[users], items)[row] * more
+            for weight in WEIGHTS:
+                totals[weight] += block.value(torch.add(learned, own, alpha=weight))
+        return {weight: total / len(held_out.users) for weight, total in totals.items()}
 
     def of_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Of user-item pairs: int64 [n], int64 [n] → float32 [n]."""
@@ -103,24 +171,26 @@ class ItemScores:
             return torch.zeros(0, device=users.device)  # SciPy has a matrix for no pairs
         distinct, place = np.unique(users.cpu().numpy(), return_inverse=True)
         columns = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
-        scores = self._of_users(distinct)[0][place, columns]
+        scores = self._of_users(distinct, self.weight)[0][place, columns]
         return torch.from_numpy(np.asarray(scores).ravel()).to(users.device)
 
-    def of_users(self, users: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of all items for each user, where they are not zero.
+    def of_users(
+        self, users: torch.Tensor, weight: float | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of all items for each user, where they are not zero; by default with the γ in use.
 
         Shapes: int64 [n] → (place in ``users`` int64 [m], item int64 [m], score float32 [m]).
         """
-        scores, row = self._of_users(users.cpu().numpy())
+        scores, row = self._of_users(users.cpu().numpy(), self.weight if weight is None else weight)
         parts = row, scores.indices.astype(np.int64), scores.data
         place, item, score = (torch.from_numpy(part).to(users.device) for part in parts)
         return place, item, score
 
-    def _of_users(self, users: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
+    def _of_users(self, users: np.ndarray, weight: float) -> tuple[sp.csr_matrix, np.ndarray]:
         """The scores [n, n_items], and the row of each entry, int64 [m]."""
         histories = self.interactions[users]
         n_items = histories.shape[1] - 1  # without [PAD]
-        scores, scale = scores_and_scales(histories, self.graph, self.weight, n_items)
+        scores, scale = scores_and_scales(histories, self.graph, weight, n_items)
         sizes = np.diff(scores.indptr)
         scores.data *= np.repeat(scale, sizes)
         return scores, np.repeat(np.arange(len(users)), sizes)

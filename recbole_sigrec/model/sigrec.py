@@ -17,7 +17,7 @@ below says what is [paper] and what is [ours].
 9.  L_anchor: anchor-based InfoNCE, b the anchor, the h^m its positives [paper; form ours].
 10. L_fuse: standard InfoNCE between b and f [paper].
 11. L = L_BPR + λ_cl L_cl + λ_anchor L_anchor + λ_fuse L_fuse + λ_reg ‖Θ‖².
-12. If ``item_score_weight`` is given, an item graph of collaborative and semantic signals scores
+12. Unless ``item_score_weight`` is 0, an item graph of collaborative and semantic signals scores
     the trained model's users directly, too [ours; :mod:`recbole_sigrec.model.item_scores`].
 """
 
@@ -25,10 +25,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import pydantic
 import torch
 from torch import nn
 
-from recbole_sigrec.config import Config, setting
+from recbole_sigrec.config import AUTO, Auto, Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import (
     SparseGraph,
@@ -44,6 +45,7 @@ from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
 from recbole_sigrec.model.layers import MeanFusion, Purifier, build_fusion, perturb
+from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view, with_users
 
 
@@ -57,17 +59,18 @@ class SIGRecKeys(GraphKeys, ItemScoreKeys):
     collab_measure: Literal["cosine", "jaccard", "count", "random_walk"] = setting(
         "edge weight of the collaborative graph"
     )
-    collab_max_history: int | None = setting(
-        "users with more items are left out of the collaborative graph; none given: nobody", ge=1
+    collab_max_history: pydantic.PositiveInt | Auto | None = setting(
+        "users with more items are left out of the collaborative graph; none given: nobody; auto: "
+        "ten times the median of the users"
     )
     semantic_init: Literal["id", "gated", "projected"] = setting(
         "what is propagated: item embeddings, gated by the features, or projected features"
     )
     train_features: bool = setting("whether the raw features are trained too")
     fusion: Literal["mean", "attention", "behavior"] = setting("how the h^m are fused")
-    modality_weights: dict[str, float] | None = setting(
+    modality_weights: dict[str, float] | Auto | None = setting(
         "{modality: its share of the fusion mean, and of the content in the item graph's own "
-        "scores}; none given: all are equal"
+        "scores}; none given: all are equal; auto: chosen on the validation part"
     )
     perturbation: Literal["modulus", "uniform", "none"] = setting("noise of the contrastive views")
     perturbation_eps: float = setting("ε, the strength of the noise", ge=0)
@@ -105,7 +108,8 @@ class SIGRec(GraphRecommender[SIGRecKeys]):
         self.raw = RawFeatures(used, keys.train_features)
         layer = Purifier if keys.semantic_init == "gated" else Linear
         self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in used.items()})
-        weights = self.weights_of_modalities(keys.modality_weights)
+        given = keys.modality_weights
+        weights = weights_of_modalities(self.modalities, None if given == AUTO else given)
         self.fusion = build_fusion(keys.fusion, list(weights.values()), d)
         self.item_scores = ItemScores.from_config(  # step 12
             config, keys, self.interactions, self.features, self.mask, weights

@@ -14,6 +14,7 @@ from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import LightGCNKeys, LightGCNRecommender
 from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
+from recbole_sigrec.model.modality_weights import weights_of_modalities
 
 
 class GraphKeys(LightGCNKeys):
@@ -75,7 +76,7 @@ class ViewRecommender(GraphRecommender[V]):
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         self.user_graph = SparseGraph(normalize(self.interactions))
-        weights = self.weights_of_modalities(None)
+        weights = weights_of_modalities(self.modalities, None)
         self.item_scores = ItemScores.from_config(
             config, self.keys, self.interactions, self.features, self.mask, weights
         )

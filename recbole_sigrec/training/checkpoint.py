@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -190,6 +192,6 @@ def fill(net: AbstractRecommender, state: dict[str, Any], path: str | Path) -> N
         raise _diverged(path, f"infinite parameters ({some(bad)})")
 
 
-def config_json(config: Config) -> str:
-    """A config's final values as a JSON text."""
-    return json.dumps(jsonable(config.final_config_dict), sort_keys=True)
+def config_json(config: Config, changed: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """A config's final values, some of them ``changed``, as a JSON text."""
+    return json.dumps(jsonable({**config.final_config_dict, **changed}), sort_keys=True)

@@ -16,6 +16,7 @@ from recbole_sigrec.data import parts
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.data.seeds import seed_split
 from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.model.automatic import choose_values
 from recbole_sigrec.recbole_repairs.notices import quiet
 from recbole_sigrec.training.output_check import check_outputs
 from recbole_sigrec.training.run import run
@@ -110,7 +111,8 @@ def create_dataset(config: Config) -> MultimodalDataset:
 def data_preparation(config: Config, dataset: MultimodalDataset) -> parts.Loaders:
     """The loaders of training, validation and test, as RecBole's function of this name makes them.
 
-    It sets the seed from which the model is made next.
+    Keys of the config that say ``auto`` get their values here. It sets the seed from which the
+    model is made next.
 
     Returns:
         (training, validation, test); None for a part that is empty.
@@ -125,6 +127,8 @@ def data_preparation(config: Config, dataset: MultimodalDataset) -> parts.Loader
             f"with recbole_sigrec.create_dataset(config)"
         )
     loaders = parts.data_preparation(config, dataset)
+    train, valid, _ = (loader and loader.dataset for loader in loaders)
+    choose_values(config, train, valid)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     return loaders
 

@@ -16,7 +16,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import init_logger, init_seed
 
 from recbole_sigrec.bundling.make import make_bundle
-from recbole_sigrec.config import Config
+from recbole_sigrec.config import AUTO, Config
 from recbole_sigrec.config.script import script_arguments
 from recbole_sigrec.data.cold_items import held_out_items
 from recbole_sigrec.data.dataset import MultimodalDataset
@@ -24,6 +24,7 @@ from recbole_sigrec.data.identity import differences
 from recbole_sigrec.data.parts import PHASES, Loaders, create_dataset, data_preparation
 from recbole_sigrec.data.seeds import seed_split
 from recbole_sigrec.files import write_json
+from recbole_sigrec.model.automatic import AUTOMATIC, choose_values
 from recbole_sigrec.parallel import distributed
 from recbole_sigrec.parallel.pool import check_importable
 from recbole_sigrec.recbole_repairs.evaluator import OVER_ALL_ITEMS
@@ -130,12 +131,24 @@ def _train_and_test(
         logger.info(data)
         loaders = data_preparation(config, data)
         _log_parts(config, data, loaders)
-        trainer = make_trainer(config, loaders[0])
+        trainer = make_trainer(config, loaders)
     return trainer, loaders, fit_and_test(trainer, loaders, saved, started)
 
 
-def make_trainer(config: Config, train_data: AbstractDataLoader) -> SafeTrainer:
-    """The trainer of a config's model, new or at the epoch of the checkpoint ``resume``."""
+def make_trainer(config: Config, loaders: Loaders) -> SafeTrainer:
+    """The trainer of a config's model, new or at the epoch of the checkpoint ``resume``.
+
+    Keys of the config that say ``auto`` get their values; those of a resumed run are what they
+    were.
+    """
+    train_data, valid_data, _ = loaders
+    if config["resume"]:
+        before = json.loads(checkpoint.load_model(config["resume"])["config"])
+        for key in AUTOMATIC:
+            if config[key] == AUTO and key in before:
+                config[key] = before[key]
+    valid: Any = valid_data and valid_data.dataset
+    choose_values(config, train_data.dataset, valid)
     with distributed.first_goes_first():  # it may write graphs that the others read
         net = build_model(config, train_data)
     logging.getLogger().info(net)
@@ -175,6 +188,8 @@ def fit_and_test(trainer: SafeTrainer, loaders: Loaders, saved: bool, started: f
     _, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=show)
     if saved:
         trainer.load_best()
+    for key, value in trainer.settled_values().items():
+        config[key] = value
     test: dict[str, float] = {}
     if test_data is not None:
         test = trainer.evaluate(test_data, load_best_model=False, show_progress=False)

@@ -6,8 +6,9 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ _CACHES = ("restore_user_e", "restore_item_e")  # RecBole's models keep evaluati
 
 _PROGRESS_KEYS = (
     "cur_step best_valid_score best_valid_result best_epoch history epoch_seconds "
-    "evaluation_seconds"
+    "evaluation_seconds best_learned_score more_patience"
 ).split()
 """Attributes of a trainer that a ``*.last.pth`` file keeps as they are."""
 
@@ -55,6 +56,10 @@ class SafeTrainer(recbole.trainer.Trainer):
         best_epoch: the epoch of the best validation score, −1 before any.
         history: one dict per evaluated epoch: epoch, train_loss, valid_score, valid_result.
         epoch_seconds, evaluation_seconds: wall times.
+        best_learned_score: of a model that adds automatic item scores to what it learns, the best
+            score of what it learns.
+        more_patience: validations without a new best that do not count for early stopping, since
+            what the model learns had its best then or after them.
     """
 
     model: AbstractRecommender
@@ -80,6 +85,8 @@ class SafeTrainer(recbole.trainer.Trainer):
         self._among: torch.Tensor | None = None
         self._data: dict[str, Any] = {}
         self._valid_result: dict[str, float] = {}
+        self.best_learned_score = -np.inf
+        self.more_patience = 0
         size = distributed.place().world_size
         if size > 1 and not loss_is_divided(model):
             self.logger.warning(
@@ -163,10 +170,27 @@ class SafeTrainer(recbole.trainer.Trainer):
 
     def _valid_epoch(self, valid_data, show_progress=False):
         start = time.perf_counter()
+        hook = getattr(self.model, "on_validation_start", None)
+        if hook is not None:
+            self.model.eval()
+            with torch.no_grad():
+                self._be_patient(hook(valid_data.dataset))
         score, result = super()._valid_epoch(valid_data, show_progress)
         self.evaluation_seconds.append(time.perf_counter() - start)
         self._valid_result = dict(result or {})
         return score, result
+
+    def _be_patient(self, learned: float | None) -> None:
+        """Begin to count validations for early stopping anew if what is learned is the best so far.
+
+        Args:
+            learned: the score of what is learned; ``None``: the model does not tell.
+        """
+        if self.cur_step == 0:
+            self.more_patience = 0
+        if learned is not None and learned > self.best_learned_score:
+            self.best_learned_score, self.more_patience = learned, self.cur_step + 1
+        self.stopping_step = self.config["stopping_step"] + self.more_patience
 
     # ---- checkpoints -------------------------------------------------------------------------
 
@@ -180,16 +204,21 @@ class SafeTrainer(recbole.trainer.Trainer):
             if hasattr(self.model, name):
                 setattr(self.model, name, None)
 
-    def _header(self, epoch: int) -> dict:
+    def _header(self, epoch: int, settled: Mapping[str, Any] = MappingProxyType({})) -> dict:
         return {
             "model": self.config["model"],
             "dataset": self.config["dataset"],
-            "config": checkpoint.config_json(self.config),
+            "config": checkpoint.config_json(self.config, settled),
             "data_path": str(Path(self.config["data_path"]).resolve()),
             "versions": versions(),
             "epoch": epoch,
             "valid_result": self._valid_result,
         }
+
+    def settled_values(self) -> dict[str, Any]:
+        """Config key → value of what the model has chosen for ``auto``, as it now stands."""
+        own = getattr(self.model, "settled_values", None)
+        return own() if own is not None else {}
 
     def _about_data(self, train_data: AbstractDataLoader) -> dict[str, Any]:
         """What a checkpoint says of the data: see :mod:`recbole_sigrec.data.identity`."""
@@ -202,7 +231,7 @@ class SafeTrainer(recbole.trainer.Trainer):
         if epoch < 0 and self._best_state is not None:  # RecBole's call when nothing is left to do
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = {**self._header(epoch), **self._model_state()}
+        state = {**self._header(epoch, self.settled_values()), **self._model_state()}
         if distributed.is_first():
             self._write({**state, **self._data}, path)
         encoded = checkpoint.encode(state)
@@ -271,7 +300,8 @@ class SafeTrainer(recbole.trainer.Trainer):
         if distributed.is_first():
             best = {**state["best"], **{key: state[key] for key in ("data", "row_hashes")}}
             self._write(best, self.saved_model_file)
-        if self.cur_step > self.stopping_step:  # it had stopped early: nothing is left to do
+        patience = self.config["stopping_step"] + self.more_patience
+        if self.cur_step > patience:  # it had stopped early: nothing is left to do
             self.epochs = self.start_epoch
         self.logger.info(f"Resuming from epoch {self.start_epoch} of {resume_file}")
 

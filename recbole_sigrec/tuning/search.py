@@ -215,11 +215,11 @@ def train(trial: optuna.Trial, task: Task, split: Split) -> float:
     with machine_settings(config["threads"] or task.threads):
         init_seed(config["seed"], config["reproducibility"])
         with paused_collection():
-            train_data, valid_data, _ = data_preparation(config, split.dataset, split.parts)
-            trainer = make_trainer(config, train_data)
+            loaders = data_preparation(config, split.dataset, split.parts)
+            trainer = make_trainer(config, loaders)
         show = task.jobs == 1 and bool(config["show_progress"]) and sys.stderr.isatty()
         score, _ = trainer.fit(
-            train_data, valid_data, saved=False, show_progress=show, callback_fn=after_validation
+            *loaders[:2], saved=False, show_progress=show, callback_fn=after_validation
         )
     if score is None or not trainer.history:
         raise ConfigError(

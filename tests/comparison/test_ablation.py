@@ -167,14 +167,14 @@ def test_curves_go_through_the_model_as_it_is(setting, calls):
     assert folder == Path("out")
     by_label = {arm.label: arm.config_dict for arm in arms}
     assert by_label["collab_weight = 0.3"] == {"collab_weight": 0.3}
-    assert "collab_weight = 0.15" not in by_label  # the default: the model as it is
+    assert "collab_weight = 0.4" not in by_label  # the default: the model as it is
     name = "cl_temperature, anchor_temperature, fuse_temperature = 0.5"
     assert set(by_label[name].values()) == {0.5}
     found = [row for row in rows("out/curves.csv") if row["metric"] == "recall@20"]
     curve = [row for row in found if row["curve"] == "α, collaborative share"]
-    assert [float(row["x"]) for row in curve] == [0.0, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8]
-    assert float(curve[2]["mean"]) == len("SIGRec") / 100
-    assert float(curve[4]["mean"]) == len("collab_weight = 0.3") / 100
+    assert [float(row["x"]) for row in curve] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.8]
+    assert float(curve[4]["mean"]) == len("SIGRec") / 100
+    assert float(curve[3]["mean"]) == len("collab_weight = 0.3") / 100
     assert {row["curve"] for row in found} == set(GRIDS)
     page = Path("out/curves.html").read_text("utf-8")
     assert page.count('class="plotly-graph-div"') == len(GRIDS)

@@ -448,7 +448,7 @@ def test_what_has_not_begun_may_be_corrected(toy, tmp_path):
     compare([Arm("SIGRec", "SIGRec"), bpr], "toy", seeds=[1], out=out, config_dict=toy)
     record = json.loads((out / "comparison.json").read_text("utf-8"))
     assert record["protocol"]["seed"] == toy["seed"]
-    assert record["arms"]["SIGRec"]["modality_weights"] is None
+    assert record["arms"]["SIGRec"]["modality_weights"] == "auto"
     with pytest.raises(ConfigError, match=r"\[SIGRec\] with another config"):
         compare([zero, bpr], "toy", seeds=[1], out=out, config_dict=toy)
 

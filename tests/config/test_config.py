@@ -160,7 +160,7 @@ def test_the_arguments_of_a_users_script_are_taken(monkeypatch, caplog, write):
     given = ["train.py", "run", "--seed=77", "--learning_rate=.05", "--my_width=4", "--fast"]
     monkeypatch.setattr(sys, "argv", [*given, "--knn_kk=5", "--nproc=2", "--config_files=a.yaml"])
     found = Config("SIGRec", "toy", [str(write("seed: 1"))], {"seed": 2, "learning_rate": 0.1})
-    assert (found["seed"], found["learning_rate"], found["knn_k"]) == (77, 0.05, 10)
+    assert (found["seed"], found["learning_rate"], found["knn_k"]) == (77, 0.05, 20)
     assert (
         "arguments of train.py that set no config key, so that only the script itself can read "
         "them: run --my_width --fast --knn_kk --nproc --config_files. "
@@ -487,7 +487,9 @@ def test_properties_of_our_models_are_their_keys(model):
     fields = set(resolve_model(model).Keys.model_fields)
     assert fields <= set(values)
     overall = yaml.safe_load((property_root() / "overall.yaml").read_text("utf-8"))
-    shared = {"train_neg_sample_args"} | property_files.PROPERTY_ONLY | set(overall)
+    shared = (
+        {"learning_rate", "train_neg_sample_args"} | property_files.PROPERTY_ONLY | set(overall)
+    )
     assert set(values) - fields <= shared
     assert not fields & set(overall)
 

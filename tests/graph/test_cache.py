@@ -245,7 +245,9 @@ def test_a_second_model_reads_the_graphs_of_the_first(
     planted, prepare, make_config, tmp_path, monkeypatch
 ):
     first = item_graphs(prepare(make_config("SIGRec", planted.folder)).model)
-    assert len(list((tmp_path / "saved/graphs").glob("*.npz"))) == 3  # image, text, collaborative
+    assert (
+        len(list((tmp_path / "saved/graphs").glob("*.npz"))) == 4
+    )  # image, text, collaborative, ridge
 
     def refuse(*_, **__):
         raise AssertionError("built again")

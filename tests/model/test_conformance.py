@@ -122,12 +122,14 @@ class TestEveryModel:
     def test_a_loaded_config_is_the_saved_one(self, trained, name):
         prepared = trained(name, epochs=1)
         config = load_data_and_model(prepared.trainer.saved_model_file)[0]
+        chosen = prepared.trainer.settled_values()
         changed = {
             key: (value, config[key])
-            for key, value in prepared.config.final_config_dict.items()
+            for key, value in {**prepared.config.final_config_dict, **chosen}.items()
             if config[key] != value
         }
         assert changed == {}
+        assert "auto" not in config.final_config_dict.values()
 
     def test_loading_moved_data(self, trained, planted, tmp_path, name):
         prepared = trained(name)
@@ -180,12 +182,13 @@ class TestEveryModel:
     def test_a_checkpoint_is_plain_and_holds_no_cache(self, trained, name):
         prepared = trained(name)
         model, path = prepared.model, prepared.trainer.saved_model_file
+        chosen = prepared.trainer.settled_values()
         for file in (path, last_file(path)):
             state = torch.load(file, weights_only=True)
             assert set(state["state_dict"]) == set(model.state_dict())
             if name in OURS:  # graphs and evaluation's representations are made again
                 assert set(state["state_dict"]) == {n for n, _ in model.named_parameters()}
-                assert not state["other_parameter"]
+                assert state["other_parameter"].keys() == chosen.keys()
             assert not [key for key in state["other_parameter"] if key.startswith("restore")]
         best = torch.load(path, weights_only=True)
         assert "optimizer" not in best and "random" not in best
@@ -517,6 +520,7 @@ def test_a_run_that_saves_nothing(planted, make_values, tmp_path):
 def test_a_best_epoch_before_the_break_stays_the_best(run_planted):
     # A learning rate that ruins the model: the best epoch comes before the last of the first half.
     keys = {"learning_rate": 0.5, "stopping_step": 10, "valid_metric": "NDCG@20"}
+    keys |= {"item_score_weight": 0.0}
     whole = run_planted("SIGRec", epochs=8, **keys)
     half = run_planted("SIGRec", epochs=6, **keys)
     assert whole["best_epoch"] == half["best_epoch"] < 5
@@ -528,7 +532,8 @@ def test_a_best_epoch_before_the_break_stays_the_best(run_planted):
 
 
 def test_the_best_epoch_is_what_is_tested(run_planted):
-    result = run_planted("SIGRec", epochs=8, learning_rate=0.5, valid_metric="NDCG@20")
+    keys = {"learning_rate": 0.5, "item_score_weight": 0.0, "valid_metric": "NDCG@20"}
+    result = run_planted("SIGRec", epochs=8, **keys)
     assert result["best_epoch"] < 7
     tested = {}
     for file in (result["checkpoint"], last_file(result["checkpoint"])):

@@ -300,7 +300,7 @@ def test_an_item_without_a_modality_has_only_collaborative_edges(build, planted)
 
 
 def test_collab_weight_mixes_the_two_graphs(build):
-    pure, all_, mixed = (build(collab_weight=w).model for w in (0.0, 1.0, 0.4))
+    pure, all_, mixed = (build(collab_weight=w, knn_k=10).model for w in (0.0, 1.0, 0.4))
     collaborative = normalize(collaborative_topk(pure.interactions, 10, "cosine"))
     for name in ("image", "text"):
         features, mask = pure.features[name], pure.mask[name]

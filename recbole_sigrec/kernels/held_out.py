@@ -1,0 +1,89 @@
+"""Held-out items, to compare ways of scoring without the whole evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+_MOST_USERS = 5000
+_ENTRIES = 2**22  # scores of a block of users
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some users with held-out items.
+
+    Attributes:
+        users: their ids, int64 [n].
+        seen: (place in ``users``, item) of each pair that is not ranked, int64 each.
+        pairs: (place in ``users``, item) of each held-out pair, int64 each.
+        gain: what each held-out pair adds to the metric at each rank below k, float32 [n_pairs, k].
+    """
+
+    users: np.ndarray
+    seen: tuple[torch.Tensor, torch.Tensor]
+    pairs: tuple[torch.Tensor, torch.Tensor]
+    gain: torch.Tensor
+
+    def mask(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores [n, n_items] with −∞ for [PAD] and what is not ranked, in place."""
+        scores[:, 0] = -torch.inf
+        scores[self.seen] = -torch.inf
+        return scores
+
+    def value(self, scores: torch.Tensor) -> float:
+        """The sum of the metric over the users, for masked scores [n, n_items].
+
+        An item ranks behind all others of the same score.
+        """
+        rows, _ = self.pairs
+        rank = (scores[rows] >= scores[self.pairs][:, None]).sum(dim=1).cpu() - 1
+        ranked = torch.nonzero(rank < self.gain.shape[1]).squeeze(1)
+        return float(self.gain[ranked, rank[ranked]].sum())
+
+
+class HeldOut:
+    """Users' held-out items in full ranking, of at most 5,000 users, spread over all.
+
+    Args:
+        histories: binary CSR [n_users, n_items], what is not ranked.
+        held_out: binary CSR [n_users, n_items].
+        metric: as ``Recall@20``. What is computed is the recall for it, hit and precision, and the
+            NDCG for all others; at 20 where there is no cutoff.
+    """
+
+    def __init__(self, histories: sp.csr_matrix, held_out: sp.csr_matrix, metric: str):
+        name, _, cutoff = metric.partition("@")
+        users = np.flatnonzero(np.diff(held_out.indptr))
+        self.users = users[:: -(-len(users) // _MOST_USERS) or 1]
+        self._histories, self._held_out = histories, held_out
+        self._k = int(cutoff or 20)
+        self._recall = name.lower() in ("recall", "hit", "precision")
+
+    def blocks(self, device: torch.device | str = "cpu") -> Iterator[Block]:
+        """The users, block by block."""
+        step = max(1, _ENTRIES // self._histories.shape[1])
+        for start in range(0, len(self.users), step):
+            users = self.users[start : start + step]
+            held_out = self._held_out[users]
+            gain = torch.from_numpy(self._gain(np.diff(held_out.indptr)))
+            pairs = (_pairs(matrix, device) for matrix in (self._histories[users], held_out))
+            yield Block(users, *pairs, gain)
+
+    def _gain(self, sizes: np.ndarray) -> np.ndarray:
+        """What each held-out pair adds at each rank; sizes of the users' sets int64 [n]."""
+        if self._recall:
+            best, at_rank = sizes, np.ones(self._k)
+        else:
+            at_rank = 1 / np.log2(np.arange(2, self._k + 2))
+            best = at_rank.cumsum()[np.minimum(sizes, self._k) - 1]
+        return np.repeat(1 / best, sizes)[:, None].astype(np.float32) * at_rank.astype(np.float32)
+
+
+def _pairs(matrix: sp.csr_matrix, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, columns = matrix.nonzero()
+    return torch.from_numpy(rows).long().to(device), torch.from_numpy(columns).long().to(device)

@@ -1,0 +1,171 @@
+"""What ``auto`` is for the keys whose values the data decides.
+
+``collab_max_history`` is ten times the median history. The item graph of :mod:`recbole_sigrec.model.item_scores` ranks by itself, in closed form, so that
+its keys can be chosen before any training, by how well it ranks the validation part. One after the
+other, each with what was found before:
+
+1. w, the weight of the content, which may be none;
+2. the weights of the modalities: all equal, one at 0.8, or one left out;
+3. λ, where there are at most 10,000 items; with more it stays, since each λ costs an inverse.
+
+The weight γ of these scores beside the learned ones is chosen at each validation. Test data is
+never looked at. Ours, not the paper's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from recbole_sigrec.config import AUTO, Config, Keys
+from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
+from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.graph import content_vectors
+from recbole_sigrec.graph.collaborative import longest_history
+from recbole_sigrec.graph.ridge import RidgeFamily, largest_into_each
+from recbole_sigrec.kernels.held_out import HeldOut
+from recbole_sigrec.model.item_scores import FIXED
+from recbole_sigrec.model.modality_weights import weights_of_modalities
+
+CONTENT = (0.0, 2.5, 10.0, 40.0, 160.0)
+"""The w among which ``auto`` chooses."""
+
+RIDGES = (50.0, 100.0, 200.0, 400.0)
+"""The λ among which ``auto`` chooses."""
+
+AUTOMATIC = ("collab_max_history", *FIXED)
+"""The keys that may be ``auto``."""
+
+_MOST_ITEMS = 10_000
+
+
+def choose_values(
+    config: Config, train: MultimodalDataset, valid: MultimodalDataset | None
+) -> None:
+    """Put values into a config in place of ``auto``, but for γ, which each validation chooses.
+
+    Args:
+        config: changed in place; its model may be any.
+        train, valid: the parts; ``None``: there is no validation part, and the values are fixed
+            ones.
+
+    Raises:
+        ConfigError: the closed form cannot be solved.
+    """
+    kind = getattr(config.model_class, "Keys", None)
+    keys = kind.model_fields if isinstance(kind, type) and issubclass(kind, Keys) else ()
+    automatic = [key for key in AUTOMATIC if key in keys and config[key] == AUTO]
+    if "collab_max_history" in automatic:
+        longest = longest_history(interactions_of(train))
+        _set(config, {"collab_max_history": longest}, "ten times the median history")
+    chosen = {key: FIXED[key] for key in FIXED if key in automatic}
+    if not chosen or not train.modality_features:
+        return
+    n, most = train.item_num - 1, config["item_score_max_items"]
+    if n > most and config["item_score_weight"] == AUTO:
+        chosen["item_score_weight"] = 0.0
+        why = f"item_score_max_items is {most} and there are {n} items: no item scores"
+    elif valid is None:
+        why = "there is no validation part to choose by"
+    elif n > most:
+        why = f"item_score_max_items is {most}: no closed form of {n} items to choose by"
+    elif config["item_score_weight"] == 0 and "modality_weights" not in chosen:
+        why = "not used"
+    else:
+        chosen.pop("item_score_weight", None)
+        why = _search(config, train, valid, chosen)
+    _set(config, chosen, why)
+
+
+def _set(config: Config, chosen: dict[str, Any], why: str) -> None:
+    for key, value in chosen.items():
+        config[key] = value
+    if chosen:
+        values = ", ".join(f"{key} = {value}" for key, value in chosen.items())
+        logging.getLogger().info(f"auto: {values} ({why})")
+
+
+def _search(
+    config: Config,
+    train: MultimodalDataset,
+    valid: MultimodalDataset,
+    chosen: dict[str, Any],
+) -> str:
+    """Choose the values of ``chosen``, in place; how that went, in words."""
+    started = time.perf_counter()
+    closed = ClosedForm(config, train, valid)
+    values = {key: config[key] if config[key] != AUTO else FIXED[key] for key in _KEYS}
+    best = closed.value(values)
+    for key in (key for key in _KEYS if key in chosen):
+        for other in _candidates(key, closed):
+            found = closed.value({**values, key: other})
+            if found > best:
+                best, chosen[key] = found, other
+        values[key] = chosen[key]
+    seconds = time.perf_counter() - started
+    return (
+        f"chosen in {seconds:.0f} s: the item graph alone has {config['valid_metric']} {best:.4f} "
+        f"on the validation part"
+    )
+
+
+_KEYS = ("item_score_content", "modality_weights", "item_score_reg")
+"""In the order in which they are chosen."""
+
+
+def _candidates(key: str, closed: ClosedForm) -> Iterator[Any]:
+    if key == "item_score_content":
+        yield from CONTENT
+    elif key == "item_score_reg":
+        yield from RIDGES if closed.n_items <= _MOST_ITEMS else ()
+    elif len(closed.modalities) > 1:
+        m = len(closed.modalities)
+        for one in closed.modalities:
+            yield {name: 0.8 if name == one else 0.2 / (m - 1) for name in closed.modalities}
+            yield {name: float(name != one) for name in closed.modalities}
+
+
+class ClosedForm:
+    """How well the item graph ranks a validation part, for values of its keys."""
+
+    def __init__(self, config: Config, train: MultimodalDataset, valid: MultimodalDataset):
+        features, mask = train.modality_features, train.modality_mask
+        self.modalities = list(features)
+        self.n_items = train.item_num - 1
+        self._k = config["item_score_k"]
+        self._interactions: sp.csr_matrix = interactions_of(train)
+        equal = dict.fromkeys(features, 1.0)
+        self._content = content_vectors(features, mask, equal, center=True).numpy()
+        self._columns = [x.shape[1] for x in features.values()]
+        self._held_out = HeldOut(self._interactions, interactions_of(valid), config["valid_metric"])
+        self._family: tuple[float, RidgeFamily] | None = None
+
+    def value(self, values: dict[str, Any]) -> float:
+        """The sum of the metric over users, for values of λ, w and the modalities' weights.
+
+        Raises:
+            ConfigError: the closed form cannot be solved.
+        """
+        graph = self._graph(*(values[key] for key in _KEYS))
+        total = 0.0
+        for block in self._held_out.blocks():
+            scores = torch.from_numpy((self._interactions[block.users] @ graph).toarray())
+            total += block.value(block.mask(scores))
+        return total / max(1, len(self._held_out.users))
+
+    def _graph(self, w: float, weights: dict[str, float] | None, reg: float) -> sp.csr_matrix:
+        shares = [*weights_of_modalities(self.modalities, weights).values()]
+        columns = np.repeat(w * np.array(shares), self._columns).astype(np.float32)
+        if self._family is None or self._family[0] != reg:
+            self._family = None  # before the next is made
+            try:
+                self._family = reg, RidgeFamily(self._interactions, self._content, reg)
+            except ValueError as error:
+                raise ConfigError(f"config key [item_score_reg] = [{reg}]: {error}") from None
+        return largest_into_each(self._family[1].weights(columns), self._k)
