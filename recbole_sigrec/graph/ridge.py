@@ -14,12 +14,14 @@ and 4n² bytes, which the inverse takes over from G.
 Where many weights of the content are tried, one inverse serves them all. With P₀ that of
 RᵀR + λI and D the diagonal of the weights of Z's columns, the matrix inversion lemma gives
 
-    P = P₀ − P₀Z (I + D ZᵀP₀Z)^{-1} D ZᵀP₀,
+    P = P₀ − P₀Z X,    X = (I + D ZᵀP₀Z)^{-1} D ZᵀP₀,
 
-for 2n²d multiply-adds each, d the columns of Z.
+and the scores of a history h are −hP_i / P_ii for each item i outside of it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
@@ -70,16 +72,28 @@ class RidgeFamily:
         self._of_content = self._inverse @ content  # P₀Z [n, d]
         self._between = content.T @ self._of_content  # ZᵀP₀Z [d, d]
 
-    def weights(self, content_weights: np.ndarray) -> np.ndarray:
-        """B where each column of Z has a weight of its own, float32 [d], none negative.
+    def scorer(self, content_weights: np.ndarray) -> Callable[[sp.csr_matrix], np.ndarray]:
+        """The scores hB where each column of Z has a weight of its own.
+
+        Args:
+            content_weights: float32 [d], none negative.
 
         Returns:
-            float32 [n_items, n_items], C-ordered.
+            A function of histories, binary float32 [n, n_items], to float32 [n, n_items]. Those of
+            the items of a history itself are not its scores.
+
+        Cost: n_items·d² multiply-adds, and n·n_items·d for n histories.
         """
         inner = np.eye(len(self._between)) + content_weights[:, None] * self._between
         change = np.linalg.solve(inner, content_weights[:, None] * self._of_content.T)
-        changes = self._of_content @ change.astype(np.float32)
-        return _weights_of_inverse(np.subtract(self._inverse, changes, out=changes))
+        change = change.astype(np.float32)  # X [d, n_items]
+        diagonal = self._inverse.diagonal() - np.einsum("id,di->i", self._of_content, change)
+
+        def scores(histories: sp.csr_matrix) -> np.ndarray:
+            of_inverse = histories @ self._inverse - (histories @ self._of_content) @ change
+            return of_inverse / -diagonal
+
+        return scores
 
 
 def _add_interactions(

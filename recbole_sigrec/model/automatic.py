@@ -1,15 +1,18 @@
 """What ``auto`` is for the keys whose values the data decides.
 
-``collab_max_history`` is ten times the median history. The item graph of :mod:`recbole_sigrec.model.item_scores` ranks by itself, in closed form, so that
-its keys can be chosen before any training, by how well it ranks the validation part. One after the
+``collab_max_history`` is ten times the median history. The item graph of
+:mod:`recbole_sigrec.model.item_scores` ranks by itself, in closed form, so that its keys can be
+chosen before any training, by how well all of its edges rank the validation part. One after the
 other, each with what was found before:
 
 1. w, the weight of the content, which may be none;
 2. the weights of the modalities: all equal, one at 0.8, or one left out;
-3. λ, where there are at most 10,000 items; with more it stays, since each λ costs an inverse.
+3. λ.
 
 The weight γ of these scores beside the learned ones is chosen at each validation. Test data is
 never looked at. Ours, not the paper's.
+
+Cost: an inverse of all items for each λ, see :mod:`recbole_sigrec.graph.ridge`; 8n² bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors
 from recbole_sigrec.graph.collaborative import longest_history
-from recbole_sigrec.graph.ridge import RidgeFamily, largest_into_each
+from recbole_sigrec.graph.ridge import RidgeFamily
 from recbole_sigrec.kernels.held_out import HeldOut
 from recbole_sigrec.model.item_scores import FIXED
 from recbole_sigrec.model.modality_weights import weights_of_modalities
@@ -36,13 +39,11 @@ from recbole_sigrec.model.modality_weights import weights_of_modalities
 CONTENT = (0.0, 2.5, 10.0, 40.0, 160.0)
 """The w among which ``auto`` chooses."""
 
-RIDGES = (50.0, 100.0, 200.0, 400.0)
+RIDGES = (50.0, 100.0, 200.0)
 """The λ among which ``auto`` chooses."""
 
 AUTOMATIC = ("collab_max_history", *FIXED)
 """The keys that may be ``auto``."""
-
-_MOST_ITEMS = 10_000
 
 
 def choose_values(
@@ -103,7 +104,9 @@ def _search(
     values = {key: config[key] if config[key] != AUTO else FIXED[key] for key in _KEYS}
     best = closed.value(values)
     for key in (key for key in _KEYS if key in chosen):
-        for other in _candidates(key, closed):
+        for other in _candidates(key, closed.modalities):
+            if other == values[key]:
+                continue
             found = closed.value({**values, key: other})
             if found > best:
                 best, chosen[key] = found, other
@@ -119,16 +122,16 @@ _KEYS = ("item_score_content", "modality_weights", "item_score_reg")
 """In the order in which they are chosen."""
 
 
-def _candidates(key: str, closed: ClosedForm) -> Iterator[Any]:
+def _candidates(key: str, modalities: list[str]) -> Iterator[Any]:
     if key == "item_score_content":
         yield from CONTENT
     elif key == "item_score_reg":
-        yield from RIDGES if closed.n_items <= _MOST_ITEMS else ()
-    elif len(closed.modalities) > 1:
-        m = len(closed.modalities)
-        for one in closed.modalities:
-            yield {name: 0.8 if name == one else 0.2 / (m - 1) for name in closed.modalities}
-            yield {name: float(name != one) for name in closed.modalities}
+        yield from RIDGES
+    elif len(modalities) > 1:
+        others = len(modalities) - 1
+        for one in modalities:
+            yield {name: 0.8 if name == one else 0.2 / others for name in modalities}
+            yield {name: float(name != one) for name in modalities}
 
 
 class ClosedForm:
@@ -137,8 +140,6 @@ class ClosedForm:
     def __init__(self, config: Config, train: MultimodalDataset, valid: MultimodalDataset):
         features, mask = train.modality_features, train.modality_mask
         self.modalities = list(features)
-        self.n_items = train.item_num - 1
-        self._k = config["item_score_k"]
         self._interactions: sp.csr_matrix = interactions_of(train)
         equal = dict.fromkeys(features, 1.0)
         self._content = content_vectors(features, mask, equal, center=True).numpy()
@@ -152,20 +153,21 @@ class ClosedForm:
         Raises:
             ConfigError: the closed form cannot be solved.
         """
-        graph = self._graph(*(values[key] for key in _KEYS))
+        w, weights, reg = (values[key] for key in _KEYS)
+        shares = [*weights_of_modalities(self.modalities, weights).values()]
+        columns = np.repeat(w * np.array(shares), self._columns).astype(np.float32)
+        scores_of = self._family_of(reg).scorer(columns)
         total = 0.0
         for block in self._held_out.blocks():
-            scores = torch.from_numpy((self._interactions[block.users] @ graph).toarray())
+            scores = torch.from_numpy(scores_of(self._interactions[block.users]))
             total += block.value(block.mask(scores))
         return total / max(1, len(self._held_out.users))
 
-    def _graph(self, w: float, weights: dict[str, float] | None, reg: float) -> sp.csr_matrix:
-        shares = [*weights_of_modalities(self.modalities, weights).values()]
-        columns = np.repeat(w * np.array(shares), self._columns).astype(np.float32)
+    def _family_of(self, reg: float) -> RidgeFamily:
         if self._family is None or self._family[0] != reg:
-            self._family = None  # before the next is made
+            self._family = None  # its memory is free before the next is made
             try:
                 self._family = reg, RidgeFamily(self._interactions, self._content, reg)
             except ValueError as error:
                 raise ConfigError(f"config key [item_score_reg] = [{reg}]: {error}") from None
-        return largest_into_each(self._family[1].weights(columns), self._k)
+        return self._family[1]

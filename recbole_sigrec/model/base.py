@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from recbole_sigrec.config import Config, Keys, setting
 from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
-from recbole_sigrec.errors import ConfigError, DataError
+from recbole_sigrec.errors import DataError
 from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
