@@ -228,8 +228,8 @@ class Prepared:
 
 def _prepare(config) -> Prepared:
     dataset = create_dataset(config)
-    train, valid, test = data_preparation(config, dataset)
-    choose_values(config, train.dataset, valid and valid.dataset)
+    train, valid, test = loaders = data_preparation(config, dataset)
+    choose_values(config, loaders)
     model = build_model(config, train)
     trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, model)
     return Prepared(config, dataset, train, valid, test, model, trainer)

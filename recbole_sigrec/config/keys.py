@@ -6,7 +6,7 @@ The keys of a model are declared in the model's own file, by a subclass of :clas
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -66,13 +66,16 @@ class Keys(pydantic.BaseModel):
         except pydantic.ValidationError as error:
             first, *others = error.errors()
             name = str(first["loc"][0])
-            others = [other for other in others if other["loc"][0] == name]  # the other types
-            key = name if others else ".".join(str(part) for part in first["loc"])
+            field = cls.model_fields[name]
+            key, wrong = ".".join(str(part) for part in first["loc"]), first["msg"].lower()
+            if Auto in get_args(field.annotation):  # an error for each type that it might have
+                key = name
+                wrong += "".join(
+                    f" or {other['msg'].lower()}" for other in others if other["loc"][0] == name
+                )
             value = first["input"] if first["type"] != "missing" else "nothing"
-            wrong = " or ".join(dict.fromkeys(other["msg"].lower() for other in (first, *others)))
             raise ConfigError(
-                f"config key [{key}] = [{value}]: {wrong}. It is: "
-                f"{cls.model_fields[name].description or ''}"
+                f"config key [{key}] = [{value}]: {wrong}. It is: {field.description or ''}"
             ) from None
 
 

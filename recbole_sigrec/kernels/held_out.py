@@ -66,13 +66,14 @@ class HeldOut:
 
     def blocks(self, device: torch.device | str = "cpu") -> Iterator[Block]:
         """The users, block by block."""
-        step = max(1, _ENTRIES // self._histories.shape[1])
+        n_items: int = self._histories.shape[1]  # pyright: ignore[reportOptionalSubscript]
+        step = max(1, _ENTRIES // n_items)
         for start in range(0, len(self.users), step):
             users = self.users[start : start + step]
             held_out = self._held_out[users]
             gain = torch.from_numpy(self._gain(np.diff(held_out.indptr)))
-            pairs = (_pairs(matrix, device) for matrix in (self._histories[users], held_out))
-            yield Block(users, *pairs, gain)
+            seen = _pairs(self._histories[users], device)
+            yield Block(users, seen, _pairs(held_out, device), gain)
 
     def _gain(self, sizes: np.ndarray) -> np.ndarray:
         """What each held-out pair adds at each rank; sizes of the users' sets int64 [n]."""

@@ -28,6 +28,7 @@ import torch
 
 from recbole_sigrec.config import AUTO, Config, Keys
 from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
+from recbole_sigrec.data.parts import Loaders
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors
 from recbole_sigrec.graph.collaborative import longest_history
@@ -39,28 +40,27 @@ from recbole_sigrec.model.modality_weights import weights_of_modalities
 CONTENT = (0.0, 2.5, 10.0, 40.0, 160.0)
 """The w among which ``auto`` chooses."""
 
-RIDGES = (50.0, 100.0, 200.0)
+RIDGES = (50.0, 100.0, 200.0, 400.0)
 """The λ among which ``auto`` chooses."""
 
 AUTOMATIC = ("collab_max_history", *FIXED)
 """The keys that may be ``auto``."""
 
 
-def choose_values(
-    config: Config, train: MultimodalDataset, valid: MultimodalDataset | None
-) -> None:
+def choose_values(config: Config, loaders: Loaders) -> None:
     """Put values into a config in place of ``auto``, but for γ, which each validation chooses.
 
     Args:
         config: changed in place; its model may be any.
-        train, valid: the parts; ``None``: there is no validation part, and the values are fixed
-            ones.
+        loaders: where there is none of validation, the values are fixed ones.
 
     Raises:
         ConfigError: the closed form cannot be solved.
     """
     kind = getattr(config.model_class, "Keys", None)
     keys = kind.model_fields if isinstance(kind, type) and issubclass(kind, Keys) else ()
+    train: Any = loaders[0].dataset
+    valid: Any = loaders[1] and loaders[1].dataset
     automatic = [key for key in AUTOMATIC if key in keys and config[key] == AUTO]
     if "collab_max_history" in automatic:
         longest = longest_history(interactions_of(train))

@@ -11,7 +11,6 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -63,6 +62,17 @@ def encode(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str | torch.Tensor):
         return value
     raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
+
+
+def copy(state: dict[str, Any]) -> Any:
+    """A checkpoint's content, encoded, that shares no tensor with a model that trains on."""
+    return _copied(encode(state))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
 def decode(value: Any) -> Any:
@@ -192,6 +202,7 @@ def fill(net: AbstractRecommender, state: dict[str, Any], path: str | Path) -> N
         raise _diverged(path, f"infinite parameters ({some(bad)})")
 
 
-def config_json(config: Config, changed: Mapping[str, Any] = MappingProxyType({})) -> str:
+def config_json(config: Config, changed: Mapping[str, Any] | None = None) -> str:
     """A config's final values, some of them ``changed``, as a JSON text."""
-    return json.dumps(jsonable({**config.final_config_dict, **changed}), sort_keys=True)
+    values = config.final_config_dict | dict(changed or {})
+    return json.dumps(jsonable(values), sort_keys=True)

@@ -127,8 +127,7 @@ def data_preparation(config: Config, dataset: MultimodalDataset) -> parts.Loader
             f"with recbole_sigrec.create_dataset(config)"
         )
     loaders = parts.data_preparation(config, dataset)
-    train, valid, _ = (loader and loader.dataset for loader in loaders)
-    choose_values(config, train, valid)
+    choose_values(config, loaders)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     return loaders
 

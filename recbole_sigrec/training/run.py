@@ -25,6 +25,7 @@ from recbole_sigrec.data.parts import PHASES, Loaders, create_dataset, data_prep
 from recbole_sigrec.data.seeds import seed_split
 from recbole_sigrec.files import write_json
 from recbole_sigrec.model.automatic import AUTOMATIC, choose_values
+from recbole_sigrec.model.item_scores import GRAPH_ALONE
 from recbole_sigrec.parallel import distributed
 from recbole_sigrec.parallel.pool import check_importable
 from recbole_sigrec.recbole_repairs.evaluator import OVER_ALL_ITEMS
@@ -39,6 +40,8 @@ from recbole_sigrec.training.result import RunResult, result_table, versions
 from recbole_sigrec.training.run_config import run_config
 from recbole_sigrec.training.trainer import SafeTrainer, check_shared, trainer_class
 from recbole_sigrec.training.warm_start import warm_start
+
+_ALONE = {GRAPH_ALONE: ": the item graph alone ranks the validation part best"}
 
 
 def run(
@@ -141,14 +144,13 @@ def make_trainer(config: Config, loaders: Loaders) -> SafeTrainer:
     Keys of the config that say ``auto`` get their values; those of a resumed run are what they
     were.
     """
-    train_data, valid_data, _ = loaders
+    train_data = loaders[0]
     if config["resume"]:
         before = json.loads(checkpoint.load_model(config["resume"])["config"])
         for key in AUTOMATIC:
             if config[key] == AUTO and key in before:
                 config[key] = before[key]
-    valid: Any = valid_data and valid_data.dataset
-    choose_values(config, train_data.dataset, valid)
+    choose_values(config, loaders)
     with distributed.first_goes_first():  # it may write graphs that the others read
         net = build_model(config, train_data)
     logging.getLogger().info(net)
@@ -190,6 +192,7 @@ def fit_and_test(trainer: SafeTrainer, loaders: Loaders, saved: bool, started: f
         trainer.load_best()
     for key, value in trainer.settled_values().items():
         config[key] = value
+        logging.getLogger().info(f"auto: {key} = {value} at the best epoch{_ALONE.get(value, '')}")
     test: dict[str, float] = {}
     if test_data is not None:
         test = trainer.evaluate(test_data, load_best_model=False, show_progress=False)

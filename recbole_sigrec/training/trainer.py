@@ -6,9 +6,8 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -56,10 +55,8 @@ class SafeTrainer(recbole.trainer.Trainer):
         best_epoch: the epoch of the best validation score, −1 before any.
         history: one dict per evaluated epoch: epoch, train_loss, valid_score, valid_result.
         epoch_seconds, evaluation_seconds: wall times.
-        best_learned_score: of a model that adds automatic item scores to what it learns, the best
-            score of what it learns.
-        more_patience: validations without a new best that do not count for early stopping, since
-            what the model learns had its best then or after them.
+        best_learned_score: the best of what is learned, without automatic item scores.
+        more_patience: validations up to that one, which early stopping does not count.
     """
 
     model: AbstractRecommender
@@ -181,11 +178,7 @@ class SafeTrainer(recbole.trainer.Trainer):
         return score, result
 
     def _be_patient(self, learned: float | None) -> None:
-        """Begin to count validations for early stopping anew if what is learned is the best so far.
-
-        Args:
-            learned: the score of what is learned; ``None``: the model does not tell.
-        """
+        """Count validations anew where what is learned, if told, has its best score so far."""
         if self.cur_step == 0:
             self.more_patience = 0
         if learned is not None and learned > self.best_learned_score:
@@ -204,7 +197,7 @@ class SafeTrainer(recbole.trainer.Trainer):
             if hasattr(self.model, name):
                 setattr(self.model, name, None)
 
-    def _header(self, epoch: int, settled: Mapping[str, Any] = MappingProxyType({})) -> dict:
+    def _header(self, epoch: int, settled: dict[str, Any] | None = None) -> dict:
         return {
             "model": self.config["model"],
             "dataset": self.config["dataset"],
@@ -234,8 +227,7 @@ class SafeTrainer(recbole.trainer.Trainer):
         state = {**self._header(epoch, self.settled_values()), **self._model_state()}
         if distributed.is_first():
             self._write({**state, **self._data}, path)
-        encoded = checkpoint.encode(state)
-        self._best_state = _clone(encoded)
+        self._best_state = checkpoint.copy(state)
         if epoch >= 0:
             self.best_epoch = epoch
         if verbose:
@@ -405,9 +397,3 @@ def check_shared(model_type: ModelType, model_name: str) -> None:
             f"model [{model_name}] is trained by RecBole's {trainer.__name__}, in which several "
             f"processes cannot take part; run it with --nproc=1"
         )
-
-
-def _clone(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _clone(item) for key, item in value.items()}
-    return value.detach().clone() if isinstance(value, torch.Tensor) else value

@@ -487,7 +487,11 @@ def test_properties_of_our_models_are_their_keys(model):
     fields = set(resolve_model(model).Keys.model_fields)
     assert fields <= set(values)
     overall = yaml.safe_load((property_root() / "overall.yaml").read_text("utf-8"))
-    shared = {"learning_rate", "train_neg_sample_args"} | property_files.PROPERTY_ONLY
+    shared = {
+        "learning_rate",
+        "stopping_step",
+        "train_neg_sample_args",
+    } | property_files.PROPERTY_ONLY
     assert set(values) - fields <= shared | set(overall)
     assert not fields & set(overall)
 

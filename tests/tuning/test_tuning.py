@@ -730,9 +730,9 @@ def test_intervals_are_widened_to_the_default(planted, make_config):
         "knn_k": space.Interval(2, 5, integer=True),
     }
     checked, default = space.check_space(given, "f", config_of)
-    assert checked["learning_rate"] == optuna.distributions.FloatDistribution(0.001, 0.1, log=True)
-    assert checked["knn_k"] == optuna.distributions.IntDistribution(2, 10)
-    assert default == {"learning_rate": 0.001, "knn_k": 10}
+    assert checked["learning_rate"] == optuna.distributions.FloatDistribution(0.002, 0.1, log=True)
+    assert checked["knn_k"] == optuna.distributions.IntDistribution(2, 20)
+    assert default == {"learning_rate": 0.002, "knn_k": 20}
 
 
 def test_an_interval_of_one_number_is_one_configuration():
