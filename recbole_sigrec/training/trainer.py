@@ -31,6 +31,7 @@ from recbole_sigrec.recbole_repairs.tensorboard import one_tensorboard
 from recbole_sigrec.training import checkpoint
 from recbole_sigrec.training.divergence import check_parameters, diverged
 from recbole_sigrec.training.loop import LeanLoop, loss_is_divided
+from recbole_sigrec.training.patience import wait_for_learned
 from recbole_sigrec.training.random_state import numbers_of, random_states, restore_random_states
 from recbole_sigrec.training.result import versions
 from recbole_sigrec.training.resume import check_same_config, check_same_data, read_last
@@ -167,23 +168,17 @@ class SafeTrainer(recbole.trainer.Trainer):
 
     def _valid_epoch(self, valid_data, show_progress=False):
         start = time.perf_counter()
-        hook = getattr(self.model, "on_validation_start", None)
+        hook, learned = getattr(self.model, "on_validation_start", None), None
         if hook is not None:
             self.model.eval()
             with torch.no_grad():
-                self._be_patient(hook(valid_data.dataset))
+                learned = hook(valid_data.dataset)
         score, result = super()._valid_epoch(valid_data, show_progress)
+        if learned is not None:
+            score = wait_for_learned(self, learned, score)
         self.evaluation_seconds.append(time.perf_counter() - start)
         self._valid_result = dict(result or {})
         return score, result
-
-    def _be_patient(self, learned: float | None) -> None:
-        """Count validations anew where what is learned, if told, has its best score so far."""
-        if self.cur_step == 0:
-            self.more_patience = 0
-        if learned is not None and learned > self.best_learned_score:
-            self.best_learned_score, self.more_patience = learned, self.cur_step + 1
-        self.stopping_step = self.config["stopping_step"] + self.more_patience
 
     # ---- checkpoints -------------------------------------------------------------------------
 

@@ -510,7 +510,7 @@ def test_each_key_says_what_it_is(kind):
 
 def test_property_files_are_found_and_readable():
     files = {str(file.relative_to(property_root())) for file in property_root().rglob("*.yaml")}
-    data_sets = ("ml-100k", "baby", "sports", "clothing", "electronics", "microlens", "tiktok")
+    data_sets = ("ml-100k", "baby", "sports", "microlens", "tiktok")
     assert {f"dataset/{name}.yaml" for name in data_sets} <= files
     assert {f"model/{name}.yaml" for name in MODELS} | {"overall.yaml"} <= files
     for name in data_sets:

@@ -253,9 +253,10 @@ def test_the_weight_of_the_best_epoch_is_tested(finished, scored, monkeypatch, c
 def test_a_closed_form_that_is_best_is_what_is_returned(finished, scored, monkeypatch, caplog):
     alone = {weight: weight / GRAPH_ALONE for weight in WEIGHTS}
     monkeypatch.setattr(ItemScores, "by_weight", lambda *_: alone)
-    scored(0.3, 0.2)
+    scored(*[0.3] * 50)
     caplog.set_level(logging.INFO)
-    result = finished(epochs=2)
+    result = finished(epochs=50, stopping_step=3)
+    assert (result["best_epoch"], result["epochs"]) == (0, 5)  # the same again is no better
     assert result["config"]["item_score_weight"] == GRAPH_ALONE
     assert "the item graph alone ranks the validation part best" in caplog.text
 
