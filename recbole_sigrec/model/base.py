@@ -24,7 +24,7 @@ from recbole_sigrec.graph import (
 from recbole_sigrec.kernels.held_out import HeldOut
 from recbole_sigrec.kernels.products import Linear, matmul_nt
 from recbole_sigrec.model.batch import Interaction
-from recbole_sigrec.model.item_scores import ItemScores, spread
+from recbole_sigrec.model.item_scores import FIXED, WEIGHTS, ItemScores, spread
 from recbole_sigrec.parallel import distributed
 
 K = TypeVar("K", bound=Keys)
@@ -158,9 +158,11 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         return self.settled_values()
 
     def load_other_parameter(self, para: dict[str, Any] | None) -> None:
-        if self.settled_values() and para:
-            assert self.item_scores is not None
-            self.item_scores.weight = para["item_score_weight"]
+        if self.item_scores is not None and self.item_scores.automatic and para:
+            weight = para["item_score_weight"]
+            if weight not in (*WEIGHTS, FIXED["item_score_weight"]):
+                raise ValueError(f"item_score_weight is [{weight}]")
+            self.item_scores.weight = weight
 
     def train(self, mode: bool = True) -> Self:
         if mode:

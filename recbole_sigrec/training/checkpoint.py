@@ -163,7 +163,13 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> dict[str
         except ValueError as error:
             told = f"checkpoint [{path}] is damaged in its part [{name}]: {error}"
             raise DataError(told) from None
-    for part in (state, state.get("best") or {}):
+    best = state.get("best") or {}
+    whole = isinstance(best, dict) and all(
+        isinstance(best.get(name, {}), dict) for name in ("state_dict", "other_parameter")
+    )
+    if not whole:
+        raise DataError(f"checkpoint [{path}] is damaged in its part [best]; train anew")
+    for part in (state, best):
         parameters = (part.get(name) or {} for name in ("state_dict", "other_parameter"))
         bad = [name for held in parameters for name in with_nan(held)]
         if bad:
@@ -197,7 +203,11 @@ def fill(net: AbstractRecommender, state: dict[str, Any], path: str | Path) -> N
         raise ConfigError(
             f"checkpoint [{path}] does not fit the model of this config: {what}"
         ) from None
-    net.load_other_parameter(state["other_parameter"])
+    try:
+        net.load_other_parameter(state["other_parameter"])
+    except (KeyError, ValueError) as error:
+        told = f"checkpoint [{path}] is damaged in its part [other_parameter]: {error}"
+        raise DataError(told) from None
     if bad := not_finite(net):
         raise _diverged(path, f"infinite parameters ({some(bad)})")
 

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.identity import identity, row_hashes
-from recbole_sigrec.errors import ConfigError, DataError
+from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
 from recbole_sigrec.kernels.ranking import top_items
 from recbole_sigrec.parallel import distributed
 from recbole_sigrec.recbole_repairs.collector import Collector
@@ -267,8 +267,13 @@ class SafeTrainer(recbole.trainer.Trainer):
         """
         try:
             self._resume(resume_file, train_data)
+        except SIGRecError:
+            raise
         except KeyError as error:
             raise DataError(f"checkpoint [{resume_file}] lacks {error}") from None
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"checkpoint [{resume_file}] is damaged: {reason}") from None
 
     def _resume(self, resume_file: str, train_data: AbstractDataLoader | None) -> None:
         state = read_last(resume_file, self.config, self.device)

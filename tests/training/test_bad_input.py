@@ -792,6 +792,29 @@ def test_resume_from_an_incomplete_checkpoint(trained, refused, tmp_path, key):
     refused(trained[0], f"--resume={file}", says=[str(file)])
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer", {"state": {}, "param_groups": []}),
+        ("optimizer", []),
+        ("best", [1]),
+        ("best", {"state_dict": [1]}),
+        ("other_parameter", {"item_score_weight": "x"}),
+        ("other_parameter", {"item_score_weight": None}),
+        ("other_parameter", {"item_score_weight": 1e308}),
+        ("other_parameter", {"weight": 1.0}),
+    ],
+)
+def test_resume_from_a_checkpoint_with_a_part_of_another_kind(
+    trained, refused, tmp_path, key, value
+):
+    state = checkpoint.load(trained[2])
+    state[key] = value
+    file = tmp_path / "changed.last.pth"
+    checkpoint.save(state, file)
+    refused(trained[0], f"--resume={file}", says=[str(file), "damaged"])
+
+
 def test_resume_with_a_model_of_another_size(trained, refused):
     says = [str(trained[2]), "does not fit", "user_embedding"]
     refused(trained[0], f"--resume={trained[2]}", "--embedding_size=5", says=says)
