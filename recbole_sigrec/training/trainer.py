@@ -271,7 +271,14 @@ class SafeTrainer(recbole.trainer.Trainer):
             raise
         except KeyError as error:
             raise DataError(f"checkpoint [{resume_file}] lacks {error}") from None
-        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             reason = " ".join(str(error).split())
             raise DataError(f"checkpoint [{resume_file}] is damaged: {reason}") from None
 
