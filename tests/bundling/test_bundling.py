@@ -117,7 +117,8 @@ def test_user_based_knn_is_refused(planted, run_on, tmp_path):
 
 
 def test_export_of_a_checkpoint(planted, run_on, tmp_path, capsys):
-    result = run_on(planted.folder, "SIGRec", bundle=str(tmp_path / "one.rec"))
+    bundle = str(tmp_path / "one.rec")
+    result = run_on(planted.folder, "SIGRec", bundle=bundle, item_score_weight=0.0)
     table = pd.DataFrame({"id": range(planted.n_items), "title": "t", "price": 1.5})
     table["title"] += table["id"].astype(str)
     table.iloc[3:].to_csv(tmp_path / "items.csv", index=False)

@@ -509,7 +509,7 @@ def test_a_run_that_stopped_early_stays_stopped(run_planted):
 
 
 def test_a_run_that_saves_nothing(planted, make_values, tmp_path):
-    values = make_values(planted.folder)
+    values = make_values(planted.folder, item_score_weight=0.0)
     result = run("SIGRec", "planted", config_dict=values, saved=False)
     assert result["checkpoint"] is None and files(tmp_path / "saved") == {}
     saved = run("SIGRec", "planted", config_dict=values)

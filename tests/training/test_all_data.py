@@ -106,7 +106,7 @@ def test_a_refit_is_a_training_on_all_interactions(copied, run_on, tmp_path, mod
 
 
 def test_what_a_refit_may_not_change(copied, run_on, tmp_path, capsys):
-    first = run_on(copied)
+    first = run_on(copied, item_score_weight=0.0)
     for given, says in (
         ({"learning_rate": 0.1}, r"\[learning_rate\] may not be given"),
         ({"epochs": 7}, r"for 2 epochs; \[epochs\] may not be given"),
