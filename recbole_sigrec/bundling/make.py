@@ -18,6 +18,7 @@ from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
 from recbole_sigrec.data.identity import identity
 from recbole_sigrec.errors import DataError, SIGRecError
 from recbole_sigrec.json_object import jsonable
+from recbole_sigrec.model.item_scores import without_choice
 from recbole_sigrec.serving.bundle import Bundle
 from recbole_sigrec.serving.new_users import fitted_maps
 from recbole_sigrec.serving.recommender import Recommender
@@ -57,7 +58,8 @@ def make_bundle(
     if form.graph is not None and not histories:
         raise DataError(
             f"{config['model']} scores with the users' histories (its item graph), so that they "
-            f"cannot be left out of the bundle"
+            f"cannot be left out of the bundle; a model trained with item_score_weight=0 can, "
+            f"where it takes that key"
         )
     arrays = {**_scoring_arrays(form, training), **_content_arrays(train)}
     if histories:
@@ -173,7 +175,8 @@ def _csr(name: str, matrix: sp.csr_matrix, data: bool = False) -> dict[str, np.n
 def _modality_weights(model: Any, train: MultimodalDataset) -> dict[str, float]:
     """The share of each modality: the model's own, or equal ones."""
     names = list(train.modality_features)
-    given = getattr(getattr(model, "keys", None), "modality_weights", None)
+    keys = getattr(model, "keys", None)
+    given = without_choice("modality_weights", getattr(keys, "modality_weights", None))
     weights = dict.fromkeys(names, 1.0) if given is None else {n: given.get(n, 0.0) for n in names}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}

@@ -79,7 +79,7 @@ def _array(tensor: Any) -> np.ndarray:
 def _of_ours(model: MultimodalRecommender) -> ScoringForm:
     users, items = (_array(part) for part in model.representations())
     form = ScoringForm(users, items)
-    if model.item_scores is not None:
+    if model.item_scores is not None and model.item_scores.weight > 0:
         form.graph, form.weight = model.item_scores.graph, model.item_scores.weight
     parts = model.item_parts()
     form.parts = {name: _array(rows) for name, rows in parts.items()}

@@ -69,7 +69,7 @@ class Keys(pydantic.BaseModel):
             field = cls.model_fields[name]
             key, wrong = ".".join(str(part) for part in first["loc"]), first["msg"].lower()
             if Auto in get_args(field.annotation):  # an error for each type that it might have
-                key = name
+                key, first["input"] = name, values.get(name)
                 wrong += "".join(
                     f" or {other['msg'].lower()}" for other in others if other["loc"][0] == name
                 )

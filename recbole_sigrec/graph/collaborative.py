@@ -81,8 +81,12 @@ def collaborative_topk(
 
 
 def longest_history(interactions: sp.csr_matrix) -> int:
-    """Ten times the median of the users' numbers of items, users without any left aside. Our
-    choice: what ``collab_max_history: auto`` is."""
+    """What ``collab_max_history: auto`` is: ten times the median number of items of the users who
+    have any. Our choice.
+
+    Args:
+        interactions: binary R [n_users, n_items].
+    """
     degree = np.diff(interactions.indptr)
     return int(10 * np.median(degree[degree > 0]))
 

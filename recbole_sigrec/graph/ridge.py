@@ -82,12 +82,18 @@ class RidgeFamily:
             A function of histories, binary float32 [n, n_items], to float32 [n, n_items]. Those of
             the items of a history itself are not its scores.
 
+        Raises:
+            ValueError: the content outweighs the ridge by more than float32 can tell.
+
         Cost: n_items·d² multiply-adds, and n·n_items·d for n histories.
         """
         inner = np.eye(len(self._between)) + content_weights[:, None] * self._between
         change = np.linalg.solve(inner, content_weights[:, None] * self._of_content.T)
         change = change.astype(np.float32)  # X [d, n_items]
-        diagonal = self._inverse.diagonal() - np.einsum("id,di->i", self._of_content, change)
+        before = self._inverse.diagonal()
+        diagonal = before - np.einsum("id,di->i", self._of_content, change)
+        if not (diagonal > 1e-4 * before).all():  # what is left is rounding, or NaN
+            raise ValueError("the content outweighs the ridge; raise the ridge")
 
         def scores(histories: sp.csr_matrix) -> np.ndarray:
             of_inverse = histories @ self._inverse - (histories @ self._of_content) @ change
@@ -99,7 +105,7 @@ class RidgeFamily:
 def _add_interactions(
     gram: np.ndarray, interactions: sp.csr_matrix, reg_weight: float
 ) -> np.ndarray:
-    """RᵀR + λI added to a matrix, in place."""
+    """RᵀR + λI added to a matrix [n, n], in place; R [n_users, n]."""
     by_item = interactions.T.tocsr()
     for start in range(0, len(gram), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -125,7 +131,11 @@ def weights_of_gram(gram: np.ndarray) -> np.ndarray:
 
 
 def _inverse(gram: np.ndarray) -> np.ndarray:
-    """The inverse of a Gram matrix, in its memory."""
+    """The inverse of a Gram matrix [n, n], in its memory.
+
+    Raises:
+        ValueError: it is not positive definite in float32.
+    """
     potrf, potri = lapack.spotrf, lapack.spotri  # pyright: ignore[reportAttributeAccessIssue]
     inverse, failed = potrf(gram.T, lower=1, clean=0, overwrite_a=1)  # Cholesky factor
     if not failed:

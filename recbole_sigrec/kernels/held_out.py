@@ -10,7 +10,7 @@ import scipy.sparse as sp
 import torch
 
 _MOST_USERS = 5000
-_ENTRIES = 2**22  # scores of a block of users
+_ENTRIES = 2**22  # scores that a block compares: held-out pairs times items
 
 
 @dataclass(frozen=True)
@@ -42,41 +42,52 @@ class Block:
         """
         rows, _ = self.pairs
         rank = (scores[rows] >= scores[self.pairs][:, None]).sum(dim=1).cpu() - 1
-        ranked = torch.nonzero(rank < self.gain.shape[1]).squeeze(1)
+        ranked = torch.nonzero((rank >= 0) & (rank < self.gain.shape[1])).squeeze(1)  # −1: NaN
         return float(self.gain[ranked, rank[ranked]].sum())
 
 
 class HeldOut:
     """Users' held-out items in full ranking, of at most 5,000 users, spread over all.
 
+    Attributes:
+        users: their ids, int64 [n].
+        metric: what is computed, as ``Recall@20``.
+
     Args:
         histories: binary CSR [n_users, n_items], what is not ranked.
         held_out: binary CSR [n_users, n_items].
-        metric: as ``Recall@20``. What is computed is the recall for it, hit and precision, and the
-            NDCG for all others; at 20 where there is no cutoff.
+        metric: of the validation. Recall, hit and precision are computed as recall, all others as
+            NDCG, at 20 where there is no cutoff.
     """
 
     def __init__(self, histories: sp.csr_matrix, held_out: sp.csr_matrix, metric: str):
         name, _, cutoff = metric.partition("@")
         users = np.flatnonzero(np.diff(held_out.indptr))
-        self.users = users[:: -(-len(users) // _MOST_USERS) or 1]
+        if len(users) > _MOST_USERS:
+            users = users[np.linspace(0, len(users) - 1, _MOST_USERS).astype(np.int64)]
+        self.users = users
         self._histories, self._held_out = histories, held_out
         self._k = int(cutoff or 20)
         self._recall = name.lower() in ("recall", "hit", "precision")
+        self.metric = f"{'Recall' if self._recall else 'NDCG'}@{self._k}"
 
     def blocks(self, device: torch.device | str = "cpu") -> Iterator[Block]:
-        """The users, block by block."""
+        """The users, block by block: as many as have a bounded number of pairs times items."""
         n_items: int = self._histories.shape[1]  # pyright: ignore[reportOptionalSubscript]
-        step = max(1, _ENTRIES // n_items)
-        for start in range(0, len(self.users), step):
-            users = self.users[start : start + step]
+        pairs = np.diff(self._held_out.indptr)[self.users]
+        place = pairs.cumsum() * n_items // _ENTRIES
+        for users in np.split(self.users, np.flatnonzero(np.diff(place)) + 1):
             held_out = self._held_out[users]
             gain = torch.from_numpy(self._gain(np.diff(held_out.indptr)))
             seen = _pairs(self._histories[users], device)
-            yield Block(users, seen, _pairs(held_out, device), gain)
+            if len(users):
+                yield Block(users, seen, _pairs(held_out, device), gain)
 
     def _gain(self, sizes: np.ndarray) -> np.ndarray:
-        """What each held-out pair adds at each rank; sizes of the users' sets int64 [n]."""
+        """What each held-out pair adds at each rank.
+
+        Shapes: sizes int64 [n], of the users' sets → float32 [n_pairs, k].
+        """
         if self._recall:
             best, at_rank = sizes, np.ones(self._k)
         else:
@@ -86,5 +97,6 @@ class HeldOut:
 
 
 def _pairs(matrix: sp.csr_matrix, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(row, column) of each entry of a matrix, int64 [n_pairs] each."""
     rows, columns = matrix.nonzero()
     return torch.from_numpy(rows).long().to(device), torch.from_numpy(columns).long().to(device)

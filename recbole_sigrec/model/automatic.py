@@ -12,7 +12,7 @@ other, each with what was found before:
 The weight γ of these scores beside the learned ones is chosen at each validation. Test data is
 never looked at. Ours, not the paper's.
 
-Cost: an inverse of all items for each λ, see :mod:`recbole_sigrec.graph.ridge`; 8n² bytes.
+Cost: an inverse of all n items for each λ, see :mod:`recbole_sigrec.graph.ridge`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors
 from recbole_sigrec.graph.collaborative import longest_history
 from recbole_sigrec.graph.ridge import RidgeFamily
-from recbole_sigrec.kernels.held_out import HeldOut
-from recbole_sigrec.model.item_scores import FIXED
+from recbole_sigrec.model.item_scores import FIXED_VALUES, held_out_items
 from recbole_sigrec.model.modality_weights import weights_of_modalities
+from recbole_sigrec.parallel import distributed
 
 CONTENT = (0.0, 2.5, 10.0, 40.0, 160.0)
 """The w among which ``auto`` chooses."""
@@ -43,16 +43,19 @@ CONTENT = (0.0, 2.5, 10.0, 40.0, 160.0)
 RIDGES = (50.0, 100.0, 200.0, 400.0)
 """The λ among which ``auto`` chooses."""
 
-AUTOMATIC = ("collab_max_history", *FIXED)
+AUTOMATIC = ("collab_max_history", *FIXED_VALUES)
 """The keys that may be ``auto``."""
 
 
 def choose_values(config: Config, loaders: Loaders) -> None:
-    """Put values into a config in place of ``auto``, but for γ, which each validation chooses.
+    """Put values into a config in place of ``auto``, and say in the log which and why.
+
+    γ stays ``auto`` where each validation can choose it. Of several processes all take the values
+    of the first.
 
     Args:
-        config: changed in place; its model may be any.
-        loaders: where there is none of validation, the values are fixed ones.
+        config: changed in place; nothing changes for a model without such keys.
+        loaders: those of training and validation are used.
 
     Raises:
         ConfigError: the closed form cannot be solved.
@@ -65,23 +68,27 @@ def choose_values(config: Config, loaders: Loaders) -> None:
     if "collab_max_history" in automatic:
         longest = longest_history(interactions_of(train))
         _set(config, {"collab_max_history": longest}, "ten times the median history")
-    chosen = {key: FIXED[key] for key in FIXED if key in automatic}
+    chosen = {key: FIXED_VALUES[key] for key in FIXED_VALUES if key in automatic}
     if not chosen or not train.modality_features:
         return
-    n, most = train.item_num - 1, config["item_score_max_items"]
-    if n > most and config["item_score_weight"] == AUTO:
-        chosen["item_score_weight"] = 0.0
-        why = f"item_score_max_items is {most} and there are {n} items: no item scores"
-    elif valid is None:
-        why = "there is no validation part to choose by"
-    elif n > most:
-        why = f"item_score_max_items is {most}: no closed form of {n} items to choose by"
-    elif config["item_score_weight"] == 0 and "modality_weights" not in chosen:
+    n_items, max_items = train.item_num - 1, config["item_score_max_items"]
+    weight = config["item_score_weight"]
+    if n_items > max_items:
+        why = f"{n_items} items are more than item_score_max_items, {max_items}: no item scores"
+        if weight == AUTO:
+            chosen["item_score_weight"] = 0.0
+    elif valid is None or config["eval_args"]["mode"]["valid"] == "labeled":
+        why = "there is no validation part that ranks, to choose by"
+    elif weight == 0 and "modality_weights" not in chosen:
         why = "not used"
     else:
         chosen.pop("item_score_weight", None)
-        why = _search(config, train, valid, chosen)
-    _set(config, chosen, why)
+        if weight == 0:
+            chosen.pop("item_score_reg", None)
+            _set(config, {"item_score_reg": FIXED_VALUES["item_score_reg"]}, "not used")
+        given = {key: config[key] for key in _ORDER if key in keys and key not in chosen}
+        chosen, why = _search(ClosedForm(config, train, valid), given, chosen)
+    _set(config, distributed.gather(chosen)[0], why)
 
 
 def _set(config: Config, chosen: dict[str, Any], why: str) -> None:
@@ -93,33 +100,34 @@ def _set(config: Config, chosen: dict[str, Any], why: str) -> None:
 
 
 def _search(
-    config: Config,
-    train: MultimodalDataset,
-    valid: MultimodalDataset,
-    chosen: dict[str, Any],
-) -> str:
-    """Choose the values of ``chosen``, in place; how that went, in words."""
+    closed: ClosedForm, given: dict[str, Any], start: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Choose one key after the other.
+
+    Args:
+        given: key → value of those that stay.
+        start: key → first value of those that are chosen.
+
+    Returns:
+        (key → value of those, how that went in words).
+    """
+    if not start:
+        return {}, ""
     started = time.perf_counter()
-    closed = ClosedForm(config, train, valid)
-    values = {key: config[key] if config[key] != AUTO else FIXED[key] for key in _KEYS}
+    values = {key: FIXED_VALUES[key] for key in _ORDER} | given | start
     best = closed.value(values)
-    for key in (key for key in _KEYS if key in chosen):
-        for other in _candidates(key, closed.modalities):
-            if other == values[key]:
-                continue
-            found = closed.value({**values, key: other})
-            if found > best:
-                best, chosen[key] = found, other
-        values[key] = chosen[key]
+    for key in (key for key in _ORDER if key in start):
+        others = [other for other in _candidates(key, closed.modalities) if other != values[key]]
+        found = [closed.value({**values, key: other}) for other in others]
+        if found and max(found) > best:
+            best, values[key] = max(found), others[found.index(max(found))]
+    told = f"{closed.metric} of the item graph alone is {best:.4f} on the validation part"
     seconds = time.perf_counter() - started
-    return (
-        f"chosen in {seconds:.0f} s: the item graph alone has {config['valid_metric']} {best:.4f} "
-        f"on the validation part"
-    )
+    return {key: values[key] for key in start}, f"chosen in {seconds:.0f} s: {told}"
 
 
-_KEYS = ("item_score_content", "modality_weights", "item_score_reg")
-"""In the order in which they are chosen."""
+_ORDER = ("item_score_content", "modality_weights", "item_score_reg")
+"""The keys of the closed form, in the order in which they are chosen."""
 
 
 def _candidates(key: str, modalities: list[str]) -> Iterator[Any]:
@@ -135,7 +143,15 @@ def _candidates(key: str, modalities: list[str]) -> Iterator[Any]:
 
 
 class ClosedForm:
-    """How well the item graph ranks a validation part, for values of its keys."""
+    """How well the item graph ranks a validation part, for values of its keys.
+
+    Attributes:
+        modalities: their names.
+        metric: what is computed.
+
+    Args:
+        train, valid: the two parts of one data set.
+    """
 
     def __init__(self, config: Config, train: MultimodalDataset, valid: MultimodalDataset):
         features, mask = train.modality_features, train.modality_mask
@@ -144,7 +160,8 @@ class ClosedForm:
         equal = dict.fromkeys(features, 1.0)
         self._content = content_vectors(features, mask, equal, center=True).numpy()
         self._columns = [x.shape[1] for x in features.values()]
-        self._held_out = HeldOut(self._interactions, interactions_of(valid), config["valid_metric"])
+        self._held_out = held_out_items(config, self._interactions, valid)
+        self.metric = self._held_out.metric
         self._family: tuple[float, RidgeFamily] | None = None
 
     def value(self, values: dict[str, Any]) -> float:
@@ -153,10 +170,14 @@ class ClosedForm:
         Raises:
             ConfigError: the closed form cannot be solved.
         """
-        w, weights, reg = (values[key] for key in _KEYS)
+        w, weights, reg = (values[key] for key in _ORDER)
         shares = [*weights_of_modalities(self.modalities, weights).values()]
         columns = np.repeat(w * np.array(shares), self._columns).astype(np.float32)
-        scores_of = self._family_of(reg).scorer(columns)
+        try:
+            scores_of = self._family_of(reg).scorer(columns)
+        except ValueError as error:
+            told = f"config keys [item_score_reg] = [{reg}] and [item_score_content] = [{w}]"
+            raise ConfigError(f"{told}: {error}") from None
         total = 0.0
         for block in self._held_out.blocks():
             scores = torch.from_numpy(scores_of(self._interactions[block.users]))
@@ -166,8 +187,5 @@ class ClosedForm:
     def _family_of(self, reg: float) -> RidgeFamily:
         if self._family is None or self._family[0] != reg:
             self._family = None  # its memory is free before the next is made
-            try:
-                self._family = reg, RidgeFamily(self._interactions, self._content, reg)
-            except ValueError as error:
-                raise ConfigError(f"config key [item_score_reg] = [{reg}]: {error}") from None
+            self._family = reg, RidgeFamily(self._interactions, self._content, reg)
         return self._family[1]

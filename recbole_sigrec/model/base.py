@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import scipy.sparse as sp
@@ -24,7 +25,7 @@ from recbole_sigrec.graph import (
 from recbole_sigrec.kernels.held_out import HeldOut
 from recbole_sigrec.kernels.products import Linear, matmul_nt
 from recbole_sigrec.model.batch import Interaction
-from recbole_sigrec.model.item_scores import FIXED, WEIGHTS, ItemScores, spread
+from recbole_sigrec.model.item_scores import ItemScores, held_out_items, spread
 from recbole_sigrec.parallel import distributed
 
 K = TypeVar("K", bound=Keys)
@@ -137,30 +138,31 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
             How well what is learned ranks without item scores, to wait for it before training
             stops early; ``None``: nothing to wait for.
         """
-        if self.item_scores is None or not self.item_scores.automatic:
+        labeled = self.config["eval_args"]["mode"]["valid"] == "labeled"
+        if self.item_scores is None or not self.item_scores.automatic or labeled:
             return None
         if self._held_out is None:
-            held_out = interactions_of(valid)
-            self._held_out = HeldOut(self.interactions, held_out, self.config["valid_metric"])
+            self._held_out = held_out_items(self.config, self.interactions, valid)
         found = self.item_scores.by_weight(self._held_out, *self._final())
         found = distributed.gather(found)[0]
         self.item_scores.weight = max(found, key=found.__getitem__)
         return found[0.0]
 
-    def settled_values(self) -> dict[str, Any]:
+    def chosen_values(self) -> dict[str, Any]:
         """Config key → value of what the model has chosen for ``auto``, as it now stands."""
         if self.item_scores is None or not self.item_scores.automatic:
             return {}
         return {"item_score_weight": self.item_scores.weight}
 
-    def other_parameter(self) -> dict[str, Any]:
-        """RecBole's name of what a checkpoint holds beside the parameters."""
-        return self.settled_values()
+    def take_chosen_values(self, values: Mapping[str, Any]) -> None:
+        """Take over what :meth:`chosen_values` has told a checkpoint.
 
-    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
-        if self.item_scores is not None and self.item_scores.automatic and para:
-            weight = para["item_score_weight"]
-            if weight not in (*WEIGHTS, FIXED["item_score_weight"]):
+        Raises:
+            ValueError: a value is none that could be chosen.
+        """
+        if self.item_scores is not None and self.item_scores.automatic:
+            weight = values.get("item_score_weight")
+            if not isinstance(weight, float) or not 0 <= weight < math.inf:
                 raise ValueError(f"item_score_weight is [{weight}]")
             self.item_scores.weight = weight
 

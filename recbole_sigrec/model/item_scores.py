@@ -28,6 +28,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_sigrec.config import AUTO, Auto, Config, Keys, setting
+from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors, ridge_graph
 from recbole_sigrec.graph.ridge import cost
@@ -41,13 +42,30 @@ GRAPH_ALONE = 1000.0
 WEIGHTS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, GRAPH_ALONE)
 """The γ among which ``auto`` chooses."""
 
-FIXED: dict[str, Any] = {
+FIXED_VALUES: dict[str, Any] = {
     "item_score_weight": 0.25,
     "item_score_reg": 100.0,
     "item_score_content": 10.0,
     "modality_weights": None,
 }
-"""What ``auto`` is where there is no validation part to choose by."""
+"""What ``auto`` is where nothing is chosen."""
+
+
+def without_choice(key: str, value: Any) -> Any:
+    """A key's value; its fixed one if it is still ``auto``."""
+    return FIXED_VALUES[key] if value == AUTO else value
+
+
+def held_out_items(
+    config: Config, interactions: sp.csr_matrix, valid: MultimodalDataset
+) -> HeldOut:
+    """The pairs of a validation part, as values are chosen by them.
+
+    Args:
+        interactions: binary R [n_users, n_items] of the training interactions.
+    """
+    seen = sp.csr_matrix(interactions.shape) if config["repeatable"] else interactions
+    return HeldOut(seen, interactions_of(valid), config["valid_metric"])
 
 
 NotNegative = pydantic.NonNegativeFloat
@@ -89,7 +107,7 @@ class ItemScores:
     def __init__(self, interactions: sp.csr_matrix, graph: sp.csr_matrix, weight: float | Auto):
         self.interactions, self.graph = interactions, graph
         self.automatic = weight == AUTO
-        self.weight: float = FIXED["item_score_weight"] if weight == AUTO else weight
+        self.weight: float = without_choice("item_score_weight", weight)
 
     @classmethod
     def from_config(
@@ -124,7 +142,7 @@ class ItemScores:
             )
         content = content_vectors(features, mask, weights, center=True).numpy()
         reg, content_weight = (
-            FIXED[key] if getattr(keys, key) == AUTO else getattr(keys, key)
+            without_choice(key, getattr(keys, key))
             for key in ("item_score_reg", "item_score_content")
         )
         try:

@@ -29,7 +29,7 @@ import pydantic
 import torch
 from torch import nn
 
-from recbole_sigrec.config import AUTO, Auto, Config, setting
+from recbole_sigrec.config import Auto, Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import (
     SparseGraph,
@@ -43,7 +43,7 @@ from recbole_sigrec.kernels.products import Linear
 from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
 from recbole_sigrec.model.batch import Batch, Interaction
-from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
+from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores, without_choice
 from recbole_sigrec.model.layers import MeanFusion, Purifier, build_fusion, perturb
 from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view, with_users
@@ -108,8 +108,8 @@ class SIGRec(GraphRecommender[SIGRecKeys]):
         self.raw = RawFeatures(used, keys.train_features)
         layer = Purifier if keys.semantic_init == "gated" else Linear
         self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in used.items()})
-        given = keys.modality_weights
-        weights = weights_of_modalities(self.modalities, None if given == AUTO else given)
+        given = without_choice("modality_weights", keys.modality_weights)
+        weights = weights_of_modalities(self.modalities, given)
         self.fusion = build_fusion(keys.fusion, list(weights.values()), d)
         self.item_scores = ItemScores.from_config(  # step 12
             config, keys, self.interactions, self.features, self.mask, weights

@@ -26,12 +26,12 @@ from recbole_sigrec.json_object import jsonable
 from recbole_sigrec.training.divergence import not_finite, with_nan
 from recbole_sigrec.user_paths import user_path
 
-FORMAT = "recbole_sigrec checkpoint 2"
+FORMAT = "recbole_sigrec checkpoint 3"
 
 _PARTS = {
     **{"model": str, "dataset": str, "config": str, "data_path": str, "versions": dict},
     **{"epoch": int, "valid_result": dict, "state_dict": dict, "other_parameter": dict},
-    **{"data": dict, "row_hashes": dict},
+    **{"data": dict, "row_hashes": dict, "chosen": dict},
 }
 """What the checkpoint of a model holds: name → type."""
 
@@ -165,7 +165,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> dict[str
             raise DataError(told) from None
     best = state.get("best") or {}
     whole = isinstance(best, dict) and all(
-        isinstance(best.get(name, {}), dict) for name in ("state_dict", "other_parameter")
+        isinstance(best.get(name, {}), dict) for name in ("state_dict", "other_parameter", "chosen")
     )
     if not whole:
         raise DataError(f"checkpoint [{path}] is damaged in its part [best]; train anew")
@@ -203,11 +203,14 @@ def fill(net: AbstractRecommender, state: dict[str, Any], path: str | Path) -> N
         raise ConfigError(
             f"checkpoint [{path}] does not fit the model of this config: {what}"
         ) from None
-    try:
-        net.load_other_parameter(state["other_parameter"])
-    except (KeyError, ValueError) as error:
-        told = f"checkpoint [{path}] is damaged in its part [other_parameter]: {error}"
-        raise DataError(told) from None
+    net.load_other_parameter(state["other_parameter"])
+    take = getattr(net, "take_chosen_values", None)
+    if take is not None:
+        try:
+            take(state["chosen"])
+        except ValueError as error:
+            told = f"checkpoint [{path}] is damaged in its part [chosen]: {error}"
+            raise DataError(told) from None
     if bad := not_finite(net):
         raise _diverged(path, f"infinite parameters ({some(bad)})")
 

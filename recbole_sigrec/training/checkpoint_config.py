@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_sigrec.config import Config
-from recbole_sigrec.config.keys import keys_of
+from recbole_sigrec.config.keys import AUTO, keys_of
 from recbole_sigrec.config.registry import resolve_model
 from recbole_sigrec.errors import ConfigError, DataError
 
@@ -33,6 +33,7 @@ def config_of(
         DataError: there is no data where it was, and ``data_path`` is not given.
     """
     values = json.loads(state["config"])
+    values |= {key: own for key, own in state["chosen"].items() if values.get(key) == AUTO}
     for key in keys_of("derived") | {"dataset", "resume", "warm_start", "bundle", "result_file"}:
         values.pop(key, None)
     folder = Path(state["data_path"])  # as it was on the machine of the training

@@ -14,7 +14,8 @@ def wait_for_learned(trainer: Any, learned: float, score: float) -> float:
     better. And where they rank alone, the score is the same at each validation.
 
     Args:
-        trainer: its ``stopping_step``, ``more_patience`` and ``best_learned_score`` are changed.
+        trainer: a ``SafeTrainer``; its ``stopping_step``, ``more_patience`` and
+            ``best_learned_score`` are changed.
         learned: the score of what is learned alone.
         score: that of the whole.
 

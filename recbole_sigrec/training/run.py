@@ -41,8 +41,6 @@ from recbole_sigrec.training.run_config import run_config
 from recbole_sigrec.training.trainer import SafeTrainer, check_shared, trainer_class
 from recbole_sigrec.training.warm_start import warm_start
 
-_ALONE = {GRAPH_ALONE: ": the item graph alone ranks the validation part best"}
-
 
 def run(
     model: str | type | None = None,
@@ -190,9 +188,10 @@ def fit_and_test(trainer: SafeTrainer, loaders: Loaders, saved: bool, started: f
     _, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=show)
     if saved:
         trainer.load_best()
-    for key, value in trainer.settled_values().items():
+    for key, value in trainer.chosen_values().items():
         config[key] = value
-        logging.getLogger().info(f"auto: {key} = {value} at the best epoch{_ALONE.get(value, '')}")
+        alone = "; the item graph ranks alone" if value == GRAPH_ALONE else ""
+        logging.getLogger().info(f"auto: {key} = {value}{alone}")
     test: dict[str, float] = {}
     if test_data is not None:
         test = trainer.evaluate(test_data, load_best_model=False, show_progress=False)

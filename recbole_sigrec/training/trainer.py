@@ -57,7 +57,7 @@ class SafeTrainer(recbole.trainer.Trainer):
         history: one dict per evaluated epoch: epoch, train_loss, valid_score, valid_result.
         epoch_seconds, evaluation_seconds: wall times.
         best_learned_score: the best of what is learned, without automatic item scores.
-        more_patience: validations up to that one, which early stopping does not count.
+        more_patience: validations after the best of the whole, up to the best of what is learned.
     """
 
     model: AbstractRecommender
@@ -184,7 +184,8 @@ class SafeTrainer(recbole.trainer.Trainer):
 
     def _model_state(self) -> dict:
         other = {k: v for k, v in self.model.other_parameter().items() if k not in _CACHES}
-        return {"state_dict": dict(self.model.state_dict()), "other_parameter": other}
+        parameters = {"state_dict": dict(self.model.state_dict()), "other_parameter": other}
+        return {**parameters, "chosen": self.chosen_values()}
 
     def _load_model_state(self, state: dict, path: str) -> None:
         checkpoint.fill(self.model, state, path)
@@ -203,9 +204,9 @@ class SafeTrainer(recbole.trainer.Trainer):
             "valid_result": self._valid_result,
         }
 
-    def settled_values(self) -> dict[str, Any]:
+    def chosen_values(self) -> dict[str, Any]:
         """Config key → value of what the model has chosen for ``auto``, as it now stands."""
-        own = getattr(self.model, "settled_values", None)
+        own = getattr(self.model, "chosen_values", None)
         return own() if own is not None else {}
 
     def _about_data(self, train_data: AbstractDataLoader) -> dict[str, Any]:
@@ -219,7 +220,7 @@ class SafeTrainer(recbole.trainer.Trainer):
         if epoch < 0 and self._best_state is not None:  # RecBole's call when nothing is left to do
             return
         path = kwargs.pop("saved_model_file", self.saved_model_file)
-        state = {**self._header(epoch, self.settled_values()), **self._model_state()}
+        state = {**self._header(epoch, self.chosen_values()), **self._model_state()}
         if distributed.is_first():
             self._write({**state, **self._data}, path)
         self._best_state = checkpoint.copy(state)
@@ -271,14 +272,7 @@ class SafeTrainer(recbole.trainer.Trainer):
             raise
         except KeyError as error:
             raise DataError(f"checkpoint [{resume_file}] lacks {error}") from None
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except Exception as error:  # what is in the file may be anything
             reason = " ".join(str(error).split())
             raise DataError(f"checkpoint [{resume_file}] is damaged: {reason}") from None
 

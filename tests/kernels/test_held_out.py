@@ -45,6 +45,11 @@ def fast(histories, held, scores, metric):
     return total
 
 
+def test_what_is_no_number_is_no_hit(data):
+    histories, held, scores = data
+    assert fast(histories, held, np.full_like(scores, np.nan), "Recall@5") == 0.0
+
+
 @pytest.mark.parametrize("entries", [1, 4 * N_ITEMS, 2**22])
 @pytest.mark.parametrize(
     ("metric", "k", "recall"),
@@ -82,8 +87,18 @@ def test_at_most_so_many_users_spread_over_all(data, monkeypatch):
     users = np.flatnonzero(held.toarray().any(axis=1))
     monkeypatch.setattr(held_out, "_MOST_USERS", 10)
     found = HeldOut(histories, held, "Recall@5").users
-    assert len(found) <= 10 and set(found) <= set(users)
-    assert np.diff(np.searchsorted(users, found)).tolist() == [3] * (len(found) - 1)
+    assert len(found) == 10 < len(users) and set(found) <= set(users)
+    gaps = np.diff(np.searchsorted(users, found))
+    assert found[0] == users[0] and found[-1] == users[-1] and set(gaps) <= {2, 3}
+
+
+def test_a_block_has_few_pairs(data, monkeypatch):
+    """Users with many held-out items do not come together: each pair costs a row of scores."""
+    histories, held, _ = data
+    monkeypatch.setattr(held_out, "_ENTRIES", 4 * N_ITEMS)
+    blocks = [len(block.pairs[0]) for block in HeldOut(histories, held, "Recall@5").blocks()]
+    most = np.diff(held.indptr).max()
+    assert len(blocks) > 5 and max(blocks) <= 4 + most
 
 
 def test_nobody_has_a_held_out_item():

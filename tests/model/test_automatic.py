@@ -21,7 +21,7 @@ from recbole_sigrec.graph.ridge import RidgeFamily
 from recbole_sigrec.model import automatic
 from recbole_sigrec.model.automatic import AUTOMATIC, CONTENT, choose_values
 from recbole_sigrec.model.base import MultimodalRecommender
-from recbole_sigrec.model.item_scores import FIXED, GRAPH_ALONE, WEIGHTS, ItemScores
+from recbole_sigrec.model.item_scores import FIXED_VALUES, GRAPH_ALONE, WEIGHTS, ItemScores
 
 KEYS = ("item_score_content", "modality_weights", "item_score_reg")
 
@@ -60,7 +60,7 @@ def test_the_choice_is_that_of_a_slow_search(parts, with_audio, monkeypatch, giv
     config, loaders = parts(with_audio, **given)
     train, valid = (loader.dataset for loader in loaders[:2])
     names = list(train.modality_features)
-    values = {key: FIXED[key] for key in KEYS} | given
+    values = {key: FIXED_VALUES[key] for key in KEYS} | given
     combined = [{name: 0.8 if name == one else 0.1 for name in names} for one in names]
     combined += [{name: float(name != one) for name in names} for one in names]
     grids = dict(zip(KEYS, (CONTENT, [None, *combined], ridges), strict=True))
@@ -71,7 +71,7 @@ def test_the_choice_is_that_of_a_slow_search(parts, with_audio, monkeypatch, giv
             values[key] = grid[int(np.argmax(found))]
     choose_values(config, loaders)
     assert {key: config[key] for key in KEYS} == values
-    assert given or values != {key: FIXED[key] for key in KEYS}
+    assert given or values != {key: FIXED_VALUES[key] for key in KEYS}
     assert config["item_score_weight"] == "auto"  # each validation chooses it
 
 
@@ -118,8 +118,8 @@ def test_without_a_validation_part_the_values_are_fixed(parts, caplog):
     config, loaders = parts()
     with caplog.at_level(logging.INFO):
         choose_values(config, (loaders[0], None, None))
-    assert {key: config[key] for key in FIXED} == FIXED
-    assert "there is no validation part to choose by" in caplog.text
+    assert {key: config[key] for key in FIXED_VALUES} == FIXED_VALUES
+    assert "there is no validation part that ranks, to choose by" in caplog.text
 
 
 def test_more_items_than_allowed_have_no_item_scores(parts, planted, make_config, prepare, caplog):
@@ -127,7 +127,7 @@ def test_more_items_than_allowed_have_no_item_scores(parts, planted, make_config
     with caplog.at_level(logging.INFO):
         choose_values(config, loaders)
     assert config["item_score_weight"] == 0
-    assert "item_score_max_items is 20 and there are 56 items: no item scores" in caplog.text
+    assert "56 items are more than item_score_max_items, 20: no item scores" in caplog.text
     small = make_config("SIGRec", planted.folder, item_score_max_items=20)
     assert prepare(small).model.item_scores is None
 
@@ -242,14 +242,14 @@ def test_the_weight_of_the_best_epoch_is_tested(finished, scored, monkeypatch, c
     scored(0.1, 0.3, 0.2, 0.1)
     caplog.set_level(logging.INFO)
     result = finished(epochs=4)
-    assert "auto: item_score_weight = 1.0 at the best epoch" in caplog.text
+    assert "auto: item_score_weight = 1.0\n" in caplog.text
     assert result["best_epoch"] == 1
     assert result["config"]["item_score_weight"] == 1.0
     config, model, *_ = load_data_and_model(result["checkpoint"])
     assert model.item_scores.weight == config["item_score_weight"] == 1.0
     state = torch.load(result["checkpoint"].replace(".pth", ".last.pth"), weights_only=True)
     assert json.loads(state["config"])["item_score_weight"] == "auto"  # to be resumed
-    assert state["other_parameter"] == {"item_score_weight": 4.0}
+    assert state["chosen"] == {"item_score_weight": 4.0}
 
 
 def test_a_closed_form_that_is_best_is_what_is_returned(finished, scored, monkeypatch, caplog):
@@ -260,7 +260,7 @@ def test_a_closed_form_that_is_best_is_what_is_returned(finished, scored, monkey
     result = finished(epochs=50, stopping_step=3)
     assert (result["best_epoch"], result["epochs"]) == (0, 5)  # the same again is no better
     assert result["config"]["item_score_weight"] == GRAPH_ALONE
-    assert "the item graph alone ranks the validation part best" in caplog.text
+    assert "auto: item_score_weight = 1000.0; the item graph ranks alone" in caplog.text
 
 
 # ---- patience ------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class TestEveryModel:
     def test_a_loaded_config_is_the_saved_one(self, trained, name):
         prepared = trained(name, epochs=1)
         config = load_data_and_model(prepared.trainer.saved_model_file)[0]
-        chosen = prepared.trainer.settled_values()
+        chosen = prepared.trainer.chosen_values()
         changed = {
             key: (value, config[key])
             for key, value in {**prepared.config.final_config_dict, **chosen}.items()
@@ -182,13 +182,13 @@ class TestEveryModel:
     def test_a_checkpoint_is_plain_and_holds_no_cache(self, trained, name):
         prepared = trained(name)
         model, path = prepared.model, prepared.trainer.saved_model_file
-        chosen = prepared.trainer.settled_values()
+        chosen = prepared.trainer.chosen_values()
         for file in (path, last_file(path)):
             state = torch.load(file, weights_only=True)
             assert set(state["state_dict"]) == set(model.state_dict())
             if name in OURS:  # graphs and evaluation's representations are made again
                 assert set(state["state_dict"]) == {n for n, _ in model.named_parameters()}
-                assert state["other_parameter"].keys() == chosen.keys()
+                assert not state["other_parameter"] and state["chosen"].keys() == chosen.keys()
             assert not [key for key in state["other_parameter"] if key.startswith("restore")]
         best = torch.load(path, weights_only=True)
         assert "optimizer" not in best and "random" not in best

@@ -799,10 +799,11 @@ def test_resume_from_an_incomplete_checkpoint(trained, refused, tmp_path, key):
         ("optimizer", []),
         ("best", [1]),
         ("best", {"state_dict": [1]}),
-        ("other_parameter", {"item_score_weight": "x"}),
-        ("other_parameter", {"item_score_weight": None}),
-        ("other_parameter", {"item_score_weight": 1e308}),
-        ("other_parameter", {"weight": 1.0}),
+        ("chosen", {"item_score_weight": "x"}),
+        ("chosen", {"item_score_weight": -1.0}),
+        ("chosen", {"item_score_weight": float("inf")}),
+        ("chosen", {"weight": 1.0}),
+        ("chosen", [1.0]),
     ],
 )
 def test_resume_from_a_checkpoint_with_a_part_of_another_kind(
