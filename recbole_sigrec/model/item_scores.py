@@ -86,7 +86,7 @@ class ItemScoreKeys(Keys):
     )
     item_score_max_items: int = setting(
         "with more items there are no such scores, and a weight that is given is refused: n items "
-        "need 8n² bytes",
+        "need 4n² bytes",
         ge=1,
     )
 

@@ -22,6 +22,7 @@ from recbole_sigrec.model import automatic
 from recbole_sigrec.model.automatic import AUTOMATIC, CONTENT, choose_values
 from recbole_sigrec.model.base import MultimodalRecommender
 from recbole_sigrec.model.item_scores import FIXED_VALUES, GRAPH_ALONE, WEIGHTS, ItemScores
+from recbole_sigrec.model.sigrec import SIGRec
 
 KEYS = ("item_score_content", "modality_weights", "item_score_reg")
 
@@ -261,6 +262,60 @@ def test_a_closed_form_that_is_best_is_what_is_returned(finished, scored, monkey
     assert (result["best_epoch"], result["epochs"]) == (0, 5)  # the same again is no better
     assert result["config"]["item_score_weight"] == GRAPH_ALONE
     assert "auto: item_score_weight = 1000.0; the item graph ranks alone" in caplog.text
+
+
+def test_a_users_model_keeps_what_it_tells_a_checkpoint(planted, make_config, prepare):
+    """RecBole's way: names of attributes, or two methods; the weight is kept beside them."""
+
+    class Counted(SIGRec):
+        other_parameter_name = ("steps",)
+        steps = 3
+
+    class Told(SIGRec):
+        steps = 3
+
+        def other_parameter(self):
+            return {"steps": self.steps}
+
+        def load_other_parameter(self, para):
+            self.steps = para["steps"]
+
+    for kind in (Counted, Told):
+        kind.__name__ = "SIGRec"  # whose defaults it has
+        first, second = (prepare(make_config(kind, planted.folder)) for _ in range(2))
+        first.model.steps, first.model.item_scores.weight = 7, 2.0
+        first.trainer._data = first.trainer._about_data(first.train)
+        first.trainer._save_checkpoint(0, verbose=False)
+        second.trainer.load_best(first.trainer.saved_model_file)
+        assert (second.model.steps, second.model.item_scores.weight) == (7, 2.0)
+
+
+def test_repeated_items_are_ranked(tmp_path, planted, make_config, prepare):
+    """With ``repeatable`` users take again what they took, and nothing is left out of a ranking."""
+    keys = {"item_score_weight": "auto", "repeatable": True, "negative_items": "all"}
+    prepared = ref.enlarged(prepare(make_config("SIGRec", planted.folder, **keys)))
+    model = prepared.model.eval()
+    with torch.no_grad():
+        model.on_validation_start(prepared.train.dataset)  # each held-out item is a training item
+        found = model.item_scores.by_weight(model._held_out, *model._final())
+    assert max(found.values()) > 0.1
+
+
+def test_labels_are_nothing_to_choose_by(parts, caplog):
+    config, loaders = parts()
+    config["eval_args"]["mode"]["valid"] = "labeled"
+    with caplog.at_level(logging.INFO):
+        choose_values(config, loaders)
+    assert {key: config[key] for key in FIXED_VALUES} == FIXED_VALUES
+    assert "no validation part that ranks" in caplog.text
+
+
+def test_the_config_of_a_last_state_has_its_weight(finished, monkeypatch):
+    alone = {weight: float(weight == 2.0) for weight in WEIGHTS}
+    monkeypatch.setattr(ItemScores, "by_weight", lambda *_: alone)
+    last = finished(epochs=2)["checkpoint"].replace(".pth", ".last.pth")
+    config, model, *_ = load_data_and_model(last)
+    assert config["item_score_weight"] == model.item_scores.weight == 2.0
 
 
 # ---- patience ------------------------------------------------------------------------------------
