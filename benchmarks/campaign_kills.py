@@ -96,12 +96,8 @@ class Disturbed:
         shutil.rmtree(folder)
 
     def whole(self, name: str, expected: Any) -> Iterator[str]:
-        """Let the command end, and compare what it has made.
-
-        It removes temporary files that are a minute old: those of the killed ones are made so.
-        """
-        for part in Path().rglob(".recbole_sigrec-*.tmp"):
-            os.utime(part, (time.time() - 90,) * 2)
+        """Let the command end, and compare what it has made."""
+        age_temporary_files()
         command = Command(SCENARIOS[name].arguments())
         status, log = command.wait(LONGEST), command.log()
         if left := command.left():
@@ -130,6 +126,12 @@ class Disturbed:
         return "\n".join(lines)
 
 
+def age_temporary_files() -> None:
+    """Make those of killed commands a minute old: then a command that writes there removes them."""
+    for part in Path().rglob(".recbole_sigrec-*.tmp"):
+        os.utime(part, (time.time() - 90,) * 2)
+
+
 class Kills(Disturbed):
     """Commands that get signals at random moments, see :class:`Disturbed`."""
 
@@ -148,6 +150,7 @@ class Kills(Disturbed):
         folder = self.enter(name, number, scenario.needs)
         for _ in range(rng.randint(1, 4)):
             moment, sent = rng.uniform(0, lasts), rng.choice(_SIGNALS)
+            age_temporary_files()
             command = Command(scenario.arguments())
             if command.wait(moment) is None:
                 self.counts[name][sent.name] += 1
