@@ -209,6 +209,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_table(finished, tmp_path):
     def start_and_kill(delay):
         """Kill a comparison ``delay`` seconds after it has written a checkpoint, or let it end."""
         before, began = set(out.glob("runs/*/*.last.pth")), None
+        for part in out.rglob("*.tmp"):  # removed when they are a minute old
+            os.utime(part, (time.time() - 90,) * 2)
         child = fork.Process(target=_compare_in_child, args=(values, out))
         child.start()
         deadline = time.monotonic() + 120
@@ -225,8 +227,6 @@ def test_killed_at_any_moment_it_ends_with_the_same_table(finished, tmp_path):
     ends = [start_and_kill(delay) for delay in (0.0, 0.02, 0.05, 0.1, 0.3)]
     assert ends.count(-signal.SIGKILL) >= 3
     assert set(ends) <= {0, -signal.SIGKILL}
-    for part in out.rglob("*.tmp"):  # removed when they are a minute old
-        os.utime(part, (time.time() - 90,) * 2)
     assert start_and_kill(np.inf) == 0
     assert (out / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
     for one, alone in zip(runs_of(ARMS, SEEDS, out), runs_of(ARMS, SEEDS, whole), strict=True):
