@@ -177,3 +177,35 @@ def check_switch(build, key, value, term):
     on, off = (losses(build(**{key: w}).model, batch_with_repetitions()) for w in (value, 0.0))
     others = [i for i in range(3) if i != term]
     assert off[term] == 0 < on[term] and torch.equal(on[others], off[others])
+
+
+def check_views(prepared, reference, atol):
+    """A model's parts, representations and losses against ``reference(model, part)``."""
+    model, batch = prepared.model, batch_with_repetitions()
+    expected = check_forward(prepared, reference, atol)
+    got = torch.cat(model.representations()).detach().numpy()
+    np.testing.assert_allclose(got, sum(expected), atol=atol, rtol=0)
+
+    terms = side_losses(*expected, model.n_users, batch, model.keys)
+    assert min(terms) > 1e-3
+    np.testing.assert_allclose(losses(model, batch), terms, atol=1e-5, rtol=0)
+
+
+def check_forward(prepared, reference, atol):
+    """A model's parts, behavior and side, against ``reference(model, part)``, which is returned."""
+    expected = reference(prepared.model, prepared.train.dataset)
+    for got, part in zip(prepared.model.forward(), expected):
+        assert np.abs(part).max() > 1e-2
+        np.testing.assert_allclose(got.detach().numpy(), part, atol=atol, rtol=0)
+    return expected
+
+
+def check_row_is_not_read(model, item):
+    """An item that lacks an image: its row of the images matters to nothing, its text's does."""
+    before = [part.detach() for part in model.representations()]
+    with torch.no_grad():
+        model.raw["image"][item] += 100.0
+    assert all(map(torch.equal, before, model.representations()))
+    with torch.no_grad():
+        model.raw["text"][item] += 100.0
+    assert not any(map(torch.equal, before, model.representations()))
