@@ -19,6 +19,7 @@ from recbole_sigrec.data.identity import identity
 from recbole_sigrec.errors import DataError, SIGRecError
 from recbole_sigrec.json_object import jsonable
 from recbole_sigrec.model.item_scores import without_choice
+from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.serving.bundle import Bundle
 from recbole_sigrec.serving.new_users import fitted_maps
 from recbole_sigrec.serving.recommender import Recommender
@@ -174,9 +175,7 @@ def _csr(name: str, matrix: sp.csr_matrix, data: bool = False) -> dict[str, np.n
 
 def _modality_weights(model: Any, train: MultimodalDataset) -> dict[str, float]:
     """The share of each modality: the model's own, or equal ones."""
-    names = list(train.modality_features)
     keys = getattr(model, "keys", None)
     given = without_choice("modality_weights", getattr(keys, "modality_weights", None))
-    weights = dict.fromkeys(names, 1.0) if given is None else {n: given.get(n, 0.0) for n in names}
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
+    names = list(train.modality_features)
+    return weights_of_modalities(names, given) if names else {}

@@ -73,6 +73,8 @@ class HeldOut:
 
     def blocks(self, device: torch.device | str = "cpu") -> Iterator[Block]:
         """The users, block by block: as many as have a bounded number of pairs times items."""
+        if not len(self.users):
+            return
         n_items: int = self._histories.shape[1]  # pyright: ignore[reportOptionalSubscript]
         pairs = np.diff(self._held_out.indptr)[self.users]
         place = pairs.cumsum() * n_items // _ENTRIES
@@ -80,8 +82,7 @@ class HeldOut:
             held_out = self._held_out[users]
             gain = torch.from_numpy(self._gain(np.diff(held_out.indptr)))
             seen = _pairs(self._histories[users], device)
-            if len(users):
-                yield Block(users, seen, _pairs(held_out, device), gain)
+            yield Block(users, seen, _pairs(held_out, device), gain)
 
     def _gain(self, sizes: np.ndarray) -> np.ndarray:
         """What each held-out pair adds at each rank.

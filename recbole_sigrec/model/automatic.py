@@ -33,7 +33,7 @@ from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors
 from recbole_sigrec.graph.collaborative import longest_history
 from recbole_sigrec.graph.ridge import RidgeFamily
-from recbole_sigrec.model.item_scores import FIXED_VALUES, held_out_items
+from recbole_sigrec.model.item_scores import FIXED_VALUES, validation_pairs
 from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.parallel import distributed
 
@@ -83,9 +83,10 @@ def choose_values(config: Config, loaders: Loaders) -> None:
         why = "not used"
     else:
         chosen.pop("item_score_weight", None)
-        if weight == 0:
-            chosen.pop("item_score_reg", None)
-            _set(config, {"item_score_reg": FIXED_VALUES["item_score_reg"]}, "not used")
+        if weight == 0 and "item_score_reg" in chosen:
+            _set(config, {"item_score_reg": chosen.pop("item_score_reg")}, "not used")
+        if not chosen:
+            return
         given = {key: config[key] for key in _ORDER if key in keys and key not in chosen}
         chosen, why = _search(ClosedForm(config, train, valid), given, chosen)
     _set(config, distributed.gather(chosen)[0], why)
@@ -94,9 +95,8 @@ def choose_values(config: Config, loaders: Loaders) -> None:
 def _set(config: Config, chosen: dict[str, Any], why: str) -> None:
     for key, value in chosen.items():
         config[key] = value
-    if chosen:
-        values = ", ".join(f"{key} = {value}" for key, value in chosen.items())
-        logging.getLogger().info(f"auto: {values} ({why})")
+    values = ", ".join(f"{key} = {value}" for key, value in chosen.items())
+    logging.getLogger().info(f"auto: {values} ({why})")
 
 
 def _search(
@@ -111,8 +111,6 @@ def _search(
     Returns:
         (key → value of those, how that went in words).
     """
-    if not start:
-        return {}, ""
     started = time.perf_counter()
     values = {key: FIXED_VALUES[key] for key in _ORDER} | given | start
     best = closed.value(values)
@@ -160,12 +158,12 @@ class ClosedForm:
         equal = dict.fromkeys(features, 1.0)
         self._content = content_vectors(features, mask, equal, center=True).numpy()
         self._columns = [x.shape[1] for x in features.values()]
-        self._held_out = held_out_items(config, self._interactions, valid)
+        self._held_out = validation_pairs(config, self._interactions, valid)
         self.metric = self._held_out.metric
         self._family: tuple[float, RidgeFamily] | None = None
 
     def value(self, values: dict[str, Any]) -> float:
-        """The sum of the metric over users, for values of λ, w and the modalities' weights.
+        """The mean of the metric over users, for values of λ, w and the modalities' weights.
 
         Raises:
             ConfigError: the closed form cannot be solved.

@@ -25,7 +25,7 @@ from recbole_sigrec.graph import (
 from recbole_sigrec.kernels.held_out import HeldOut
 from recbole_sigrec.kernels.products import Linear, matmul_nt
 from recbole_sigrec.model.batch import Interaction
-from recbole_sigrec.model.item_scores import ItemScores, held_out_items, spread
+from recbole_sigrec.model.item_scores import ItemScores, spread, validation_pairs
 from recbole_sigrec.parallel import distributed
 
 K = TypeVar("K", bound=Keys)
@@ -142,7 +142,7 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         if self.item_scores is None or not self.item_scores.automatic or labeled:
             return None
         if self._held_out is None:
-            self._held_out = held_out_items(self.config, self.interactions, valid)
+            self._held_out = validation_pairs(self.config, self.interactions, valid)
         found = self.item_scores.by_weight(self._held_out, *self._final())
         found = distributed.gather(found)[0]
         self.item_scores.weight = max(found, key=found.__getitem__)

@@ -56,7 +56,7 @@ def without_choice(key: str, value: Any) -> Any:
     return FIXED_VALUES[key] if value == AUTO else value
 
 
-def held_out_items(
+def validation_pairs(
     config: Config, interactions: sp.csr_matrix, valid: MultimodalDataset
 ) -> HeldOut:
     """The pairs of a validation part, as values are chosen by them.
@@ -68,20 +68,17 @@ def held_out_items(
     return HeldOut(seen, interactions_of(valid), config["valid_metric"])
 
 
-NotNegative = pydantic.NonNegativeFloat
-
-
 class ItemScoreKeys(Keys):
     """The keys of a model that can add the scores of an item graph to its own."""
 
-    item_score_weight: NotNegative | Auto = setting(
+    item_score_weight: pydantic.NonNegativeFloat | Auto = setting(
         "γ, weight of the item graph's own scores (0: none; auto: chosen at each validation)"
     )
     item_score_k: int = setting("k, edges into each item of the graph that is scored", ge=1)
     item_score_reg: pydantic.PositiveFloat | Auto = setting(
         "λ, the ridge of that graph's regression (auto: chosen on the validation part)"
     )
-    item_score_content: NotNegative | Auto = setting(
+    item_score_content: pydantic.NonNegativeFloat | Auto = setting(
         "w, weight of the content in that regression (auto: chosen on the validation part)"
     )
     item_score_max_items: int = setting(
@@ -181,7 +178,7 @@ class ItemScores:
             own[row, item] = spread(queries[users], items)[row] * more
             for weight in WEIGHTS:
                 totals[weight] += block.value(torch.add(learned, own, alpha=weight))
-        return {weight: total / len(held_out.users) for weight, total in totals.items()}
+        return {weight: total / max(1, len(held_out.users)) for weight, total in totals.items()}
 
     def of_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Of user-item pairs: int64 [n], int64 [n] → float32 [n]."""

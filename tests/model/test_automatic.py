@@ -109,6 +109,12 @@ def test_what_is_given_stays(parts):
     assert {key: config[key] for key in AUTOMATIC} == expected
 
 
+def test_a_ridge_that_is_given_stays_without_item_scores(parts):
+    config, loaders = parts(item_score_weight=0.0, item_score_reg=70.0)
+    choose_values(config, loaders)
+    assert config["item_score_reg"] == 70.0 and config["modality_weights"] != "auto"
+
+
 def test_one_modality_has_no_weights_to_choose(parts):
     config, loaders = parts(modalities=["text"])
     choose_values(config, loaders)
