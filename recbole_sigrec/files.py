@@ -179,6 +179,13 @@ def _remove_abandoned(folder: Path) -> None:
                     os.unlink(part)
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove all temporary files of :func:`written_whole` from a folder in which nobody writes."""
+    for path in folder.glob(".recbole_sigrec-*.tmp"):
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def _write_errors(*names: Path, pipe: bool = False) -> Iterator[None]:
     """What the system says where a file cannot be written, as an error of ours.

@@ -21,7 +21,7 @@ from recbole_sigrec.comparison.shared_split import Split
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.parts import data_preparation
 from recbole_sigrec.errors import DataError
-from recbole_sigrec.files import sha256, write_text, written_whole
+from recbole_sigrec.files import remove_parts, sha256, write_text, written_whole
 from recbole_sigrec.training.machine import machine_settings, paused_collection
 from recbole_sigrec.training.run import fit_and_test, make_trainer
 
@@ -131,7 +131,8 @@ class Run:
         return path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
 
     def tidy(self) -> None:
-        """Remove the checkpoints that a finished run wrote, but that of the best model."""
+        """Remove what a finished run wrote, also where it was killed, but the best checkpoint."""
+        remove_parts(self.path(""))
         best = Path(self.read()["checkpoint"]).name
         if self.noted in ([], [best]):
             return

@@ -25,6 +25,7 @@ from recbole_sigrec.errors import DataError
 from recbole_sigrec.files import locked, write_json
 
 PROGRESS = "progress.json"  # in the folder of a file that is being written
+_ROWS = "rows.npy"  # the matrix, there too
 
 _READ = 4096  # rows whose checksum is taken at a time
 
@@ -74,8 +75,8 @@ def encode_rows(
         key.update(encoder)
         refuse_other(encoder_path(out), encoder)
     inputs = key.hexdigest()
-    part = out.with_name(f".{out.name}.part")
-    rows, ids = part / "rows.npy", part / "ids.txt"
+    part = _part(out)
+    rows, ids = part / _ROWS, part / "ids.txt"
     with _write_errors(out):
         part.mkdir(exist_ok=True)
     busy = DataError(f"{out} is being written by another process")
@@ -103,7 +104,7 @@ def encode_rows(
         if encoder is not None:
             write_encoder(encoder_path(out), encoder)
         os.replace(rows, out)
-        shutil.rmtree(part)
+        _remove_finished(out)
     if missing.total() == len(source):
         logging.getLogger().warning(f"{out}: all {len(source)} items are missing, all rows zero")
     return missing
@@ -119,6 +120,7 @@ def check_absent(out: Path, source: Source) -> Path:
         DataError: ``out`` exists, or an ids file with other ids than the source's.
     """
     if out.exists():
+        _remove_finished(out)
         raise DataError(f"{out} exists; move it away, or name another file with --out")
     ids_path = out.with_name(f"{out.stem.removesuffix('_feat')}_ids.txt")
     tokens = source.ids()
@@ -129,6 +131,17 @@ def check_absent(out: Path, source: Source) -> Path:
         if any(a != b for a, b in itertools.zip_longest(lines, tokens)):
             raise DataError(f"{ids_path} exists, with other items; move it away")
     return ids_path
+
+
+def _part(out: Path) -> Path:
+    """The folder of a file that is being written."""
+    return out.with_name(f".{out.name}.part")
+
+
+def _remove_finished(out: Path) -> None:
+    """Remove that folder once the matrix has left it; a run may have been killed before it did."""
+    if not (_part(out) / _ROWS).exists():
+        shutil.rmtree(_part(out), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -169,7 +182,7 @@ def _progress(part: Path, inputs: str, n_rows: int) -> tuple[int, Counter, int]:
         seal, done, checksum = state.pop("seal"), state["done"], 0
         if seal != _seal(state):
             raise ValueError(f"{PROGRESS} has changed")
-        rows = np.load(part / "rows.npy", mmap_mode="r", allow_pickle=False)
+        rows = np.load(part / _ROWS, mmap_mode="r", allow_pickle=False)
         if rows.dtype != np.float16 or len(rows) != n_rows or not rows.flags.c_contiguous:
             raise ValueError(f"rows.npy is {rows.dtype} {rows.shape}")
         for start in range(0, done, _READ):

@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import sys
 import tempfile
 import time
 import traceback
@@ -30,7 +31,7 @@ from torch.multiprocessing.spawn import (
 )
 
 from recbole_sigrec import errors
-from recbole_sigrec.parallel.lifetime import end_with_parent, ended_on_error
+from recbole_sigrec.parallel.lifetime import end_with_parent, ended_on_error, leave_with_parent
 
 DEFAULT_PORT = 5678  # RecBole's
 _TIMEOUT = datetime.timedelta(hours=6)  # the others wait while the first builds graphs
@@ -213,8 +214,10 @@ def _process(
             "message": str(error),
             "text": f"process {_place.rank} of {_place.world_size}:\n{traceback.format_exc()}",
         }
-        (Path(folder) / f"error-{local_rank}.json").write_text(json.dumps(report), "utf-8")
-        raise
+        with contextlib.suppress(FileNotFoundError):  # the parent was killed: it went along
+            (Path(folder) / f"error-{local_rank}.json").write_text(json.dumps(report), "utf-8")
+        leave_with_parent(folder)
+        sys.exit(1)  # torch would write an error that is raised into a file, and leave that there
 
 
 def _failure(folder: Path, end: str) -> Exception:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from threading import RLock, Thread
 
 from tqdm import tqdm
@@ -26,16 +27,29 @@ def end_with_parent(folder: str | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # tqdm's own lock is a semaphore of the system's, which a killed process leaves behind.
     tqdm.set_lock(RLock())
-    parent = multiprocessing.parent_process()
-    assert parent is not None
 
     def wait() -> None:
-        parent.join()
+        _parent().join()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
     Thread(target=wait, daemon=True).start()
+
+
+def leave_with_parent(folder: str) -> None:
+    """Remove the parent's temporary folder if the parent has been killed.
+
+    For a process that ends by itself, as it does when another one of its group has gone.
+    """
+    if not _parent().is_alive():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parent() -> BaseProcess:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    return parent
 
 
 @contextlib.contextmanager

@@ -224,6 +224,15 @@ def test_a_killed_attempt_leaves_checkpoints_that_are_noted(made, tmp_path, monk
     assert (tmp_path / "out/results.csv").read_bytes() == (out / "results.csv").read_bytes()
 
 
+def test_what_a_killed_write_left_in_the_folder_of_a_run_goes_at_once(kept):
+    """Nobody writes there any more; a name that is not ours stays."""
+    folder = Path("out/runs/BPR-1")
+    (folder / f".recbole_sigrec-{'0' * 16}.tmp").touch()
+    (folder / ".recbole_sigrec-mine.tmp").touch()
+    kept()
+    assert [file.name for file in folder.glob(".*")] == [".recbole_sigrec-mine.tmp"]
+
+
 def test_a_second_call_writes_no_note(kept):
     noted = Path("out/runs/BPR-1.checkpoints")
     before = noted.stat().st_mtime_ns

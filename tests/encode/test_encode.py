@@ -283,6 +283,22 @@ def test_killed_at_the_end(table, out, monkeypatch):
     assert is_whole(out)
 
 
+def test_killed_once_the_file_is_there(table, out, monkeypatch):
+    """The next run refuses that file, and removes the folder in which it was written."""
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(shutil, "rmtree", killed)
+        encode_rows(table, lengths, 8, out, "lengths")
+    part = out.with_name(f".{out.name}.part")
+    assert out.exists() and part.exists()
+    with pytest.raises(DataError, match=f"{out.name} exists"):
+        encode_rows(table, lengths, 8, out, "lengths")
+    assert is_whole(out) and not part.exists()
+
+
 def test_other_inputs_start_again(table, out, tmp_path):
     with pytest.raises(Killed):
         encode_rows(table, dying(3, []), 8, out, "lengths")

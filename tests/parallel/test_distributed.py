@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import socket
+import tempfile
 from pathlib import Path
 
 import helpers_distributed
@@ -189,8 +190,12 @@ def test_processes_of_two_machines_talk():
     assert first["gradients"] == [[3.0, 30.0], [5.0, 6.0], None, None]
 
 
-def test_a_failure_in_one_process_ends_all(capfd):
-    """A user's mistake comes out as it is; anything else with its process and traceback."""
+def test_a_failure_in_one_process_ends_all(capfd, monkeypatch, tmp_path):
+    """A user's mistake comes out as it is; anything else with its process and traceback.
+
+    Neither leaves a file.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(DataError, match=r"^what is wrong$"):
         distributed.spawn(helpers_distributed.fail, ("user",), 2)
     assert "Traceback" not in capfd.readouterr().err
@@ -199,6 +204,7 @@ def test_a_failure_in_one_process_ends_all(capfd):
     # Either what happened, or that its partner is gone, whichever is noticed first.
     with pytest.raises(RuntimeError, match=r"process 1 terminated with signal SIGKILL|process 0"):
         distributed.spawn(helpers_distributed.fail, ("killed",), 2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_crash_after_the_work_is_done_takes_nothing():

@@ -34,8 +34,11 @@ if __name__ == "__main__":
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize(
     ("program", "name"),
-    [(GROUP, "SIGINT"), (GROUP, "SIGTERM"), (POOL, "SIGINT"), (POOL, "SIGKILL")],
-    ids=["group-INT", "group-TERM", "pool-INT", "pool-KILL"],
+    [
+        *((GROUP, "SIGINT"), (GROUP, "SIGTERM"), (GROUP, "SIGKILL")),
+        *((POOL, "SIGINT"), (POOL, "SIGKILL")),
+    ],
+    ids=["group-INT", "group-TERM", "group-KILL", "pool-INT", "pool-KILL"],
 )
 def test_a_signal_to_the_parent_ends_all(tmp_path, program, name):
     """Ctrl-C goes to all of them, as from a terminal, and is told by the parent alone."""
