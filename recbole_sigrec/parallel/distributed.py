@@ -11,29 +11,27 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import json
 import logging
+import multiprocessing
+import signal
+import socket
 import sys
-import tempfile
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import (
-    ProcessExitedException,
-    ProcessRaisedException,
-    start_processes,
-)
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from recbole_sigrec import errors
-from recbole_sigrec.parallel.lifetime import end_with_parent, ended_on_error, leave_with_parent
+from recbole_sigrec.parallel.lifetime import end_with_parent, ended_on_error
 
 DEFAULT_PORT = 5678  # RecBole's
+_LOCALHOST = "127.0.0.1"
 _TIMEOUT = datetime.timedelta(hours=6)  # the others wait while the first builds graphs
 
 
@@ -45,10 +43,22 @@ class Place:
     world_size: int = 1  # how many there are
     local_rank: int = 0  # its number on this machine
     nproc: int = 1  # how many there are on this machine
-    address: str = ""  # where the processes find each other, for ``init_process_group``
+    address: str = ""  # where the processes of several machines find each other
+    port: int | None = None  # … and those of one machine: of the store of the process above
 
 
 _place = Place()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Report:
+    """How a process ended: with a result, or with an error that can be pickled."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
+_Started = tuple[BaseProcess, Connection]
 
 
 def place() -> Place:
@@ -73,9 +83,13 @@ def connect(device: torch.device) -> None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if _place.port is None:
+        meeting: dict[str, Any] = {"init_method": _place.address}
+    else:
+        meeting = {"store": TCPStore(_LOCALHOST, _place.port, wait_for_workers=False)}
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        init_method=_place.address,
+        **meeting,
         rank=_place.rank,
         world_size=_place.world_size,
         timeout=_TIMEOUT,
@@ -148,14 +162,15 @@ def spawn(
 ) -> Any:
     """Run ``function(*arguments)`` in ``nproc`` new processes of one group.
 
-    They end when this process does, by whatever signal, and take its temporary folder along.
+    They end when this process does, by whatever signal.
 
     Args:
-        function: importable by name; what it returns must be JSON's.
+        function: importable by name; what it returns can be pickled.
         nproc: processes on this machine.
         world_size: processes in all; −1: those of this machine.
         ip, port: where the first process listens. Without a port, the processes of one machine
-            find each other through a temporary file, those of several through RecBole's port.
+            find each other through a free port of this process that other machines do not see,
+            those of several through RecBole's port.
         group_offset: rank of this machine's first process.
 
     Returns:
@@ -173,30 +188,45 @@ def spawn(
             f"must be at least 1, and world_size (the processes of all machines) at least "
             f"group_offset + nproc"
         )
-    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="recbole_sigrec-") as folder:
-        address = f"tcp://{ip}:{port or DEFAULT_PORT}"
-        if port is None and world_size == nproc:
-            address = (Path(folder) / "rendezvous").as_uri()
-        first = Place(group_offset, world_size, 0, nproc, address)
-        try:
-            given = function, arguments, first, folder
-            with ended_on_error():
-                start_processes(_process, given, nproc, start_method="spawn")
-        except (ProcessRaisedException, ProcessExitedException) as error:
-            # What goes wrong after all have left their result, as they shut down, takes nothing.
-            if len(list(Path(folder).glob("result-*.json"))) < nproc:
-                raise _failure(Path(folder), str(error)) from None
-        return json.loads((Path(folder) / "result-0.json").read_text("utf-8"))
+    store = _store() if port is None and world_size == nproc else None
+    address = f"tcp://{ip}:{port or DEFAULT_PORT}"
+    first = Place(group_offset, world_size, 0, nproc, address, store.port if store else None)
+    with ended_on_error():
+        return _results(_start(function, arguments, first))[0]
 
 
-def _process(
-    local_rank: int, function: Callable, arguments: tuple, first: Place, folder: str
-) -> None:
-    """What each process runs: ``function``, whose result or error is left in ``folder``."""
+def _store() -> TCPStore:
+    """Where the processes of one machine find each other: no other machine can connect."""
+    listener = socket.create_server((_LOCALHOST, 0))
+    port = listener.getsockname()[1]
+    return TCPStore(
+        _LOCALHOST, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach()
+    )
+
+
+def _start(function: Callable, arguments: tuple, first: Place) -> dict[int, _Started]:
+    """Start the processes of this machine, each with a pipe through which it reports.
+
+    Returns:
+        Rank → the process and this end of its pipe.
+    """
+    context = multiprocessing.get_context("spawn")
+    started = {}
+    for local_rank in range(first.nproc):
+        pipe, its_end = context.Pipe(duplex=False)
+        place = dataclasses.replace(first, rank=first.rank + local_rank, local_rank=local_rank)
+        process = context.Process(target=_process, args=(its_end, function, arguments, place))
+        process.start()
+        its_end.close()
+        started[place.rank] = process, pipe
+    return started
+
+
+def _process(pipe: Connection, function: Callable, arguments: tuple, own: Place) -> None:
+    """What each process runs: ``function``, whose result or error it reports."""
     global _place
-    end_with_parent(folder)
-    _place = dataclasses.replace(first, rank=first.rank + local_rank, local_rank=local_rank)
+    end_with_parent()
+    _place = own
     if not is_first():
         logging.getLogger().addHandler(logging.NullHandler())
         warnings.simplefilter("ignore")  # the first process says the same
@@ -204,31 +234,49 @@ def _process(
         result = function(*arguments)
         if dist.is_initialized():
             barrier()
-        (Path(folder) / f"result-{local_rank}.json").write_text(json.dumps(result), "utf-8")
+        pipe.send(_Report(result=result))
         if dist.is_initialized():
             dist.destroy_process_group()
     except Exception as error:
-        report = {
-            "time": time.time(),
-            "kind": type(error).__name__ if isinstance(error, errors.SIGRecError) else None,
-            "message": str(error),
-            "text": f"process {_place.rank} of {_place.world_size}:\n{traceback.format_exc()}",
-        }
-        with contextlib.suppress(FileNotFoundError):  # the parent was killed: it went along
-            (Path(folder) / f"error-{local_rank}.json").write_text(json.dumps(report), "utf-8")
-        leave_with_parent(folder)
-        sys.exit(1)  # torch would write an error that is raised into a file, and leave that there
+        if not isinstance(error, errors.SIGRecError):
+            text = f"process {_place.rank} of {_place.world_size}:\n{traceback.format_exc()}"
+            error = RuntimeError(text)
+        pipe.send(_Report(error=error))
+        sys.exit(1)
 
 
-def _failure(folder: Path, end: str) -> Exception:
-    """The error that ended a group: a user's mistake if there is one, else the earliest.
+def _results(started: dict[int, _Started]) -> list[Any]:
+    """What the processes returned, in the order of the ranks, once all have ended.
 
-    The others are its consequences: a process whose partner has gone fails too. ``end`` is how the
-    first process to go ended: it may have been killed, and left nothing.
+    Raises:
+        Exception: the first error, of ours if there is one. Those of the others are its
+            consequences: a process whose partner has gone fails too.
     """
-    reports = [json.loads(file.read_text("utf-8")) for file in folder.glob("error-*.json")]
-    for report in reports:
-        if report["kind"]:
-            return getattr(errors, report["kind"])(report["message"])
-    earliest = min(reports, key=lambda report: report["time"], default=None)
-    return RuntimeError(f"{end.strip()}\n\n{earliest['text']}" if earliest else end)
+    waiting, results = dict(started), {}
+    while waiting:
+        wait([end for process, pipe in waiting.values() for end in (process.sentinel, pipe)])
+        reports = {
+            rank: _report(rank, process, pipe)
+            for rank, (process, pipe) in waiting.items()
+            if pipe.poll() or not process.is_alive()
+        }
+        errors_now = [report.error for report in reports.values() if report.error]
+        if errors_now:
+            raise min(errors_now, key=lambda error: not isinstance(error, errors.SIGRecError))
+        for rank, report in reports.items():
+            results[rank] = report.result
+            del waiting[rank]
+    for process, _ in started.values():
+        process.join()  # what goes wrong as it shuts down takes nothing
+    return [results[rank] for rank in started]
+
+
+def _report(rank: int, process: BaseProcess, pipe: Connection) -> _Report:
+    """What a process has reported, or how it ended if it was killed."""
+    with contextlib.suppress(EOFError):
+        if pipe.poll():
+            return pipe.recv()
+    process.join()
+    code = process.exitcode or 0
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return _Report(error=RuntimeError(f"process {rank} terminated with {how}"))

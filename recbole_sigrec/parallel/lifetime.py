@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import shutil
 import signal
 from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
 from threading import RLock, Thread
 
 from tqdm import tqdm
@@ -16,40 +14,22 @@ from tqdm import tqdm
 _SECONDS = 5  # in which a process ends after it was asked to
 
 
-def end_with_parent(folder: str | None = None) -> None:
+def end_with_parent() -> None:
     """Called in a new process: it ends when its parent has, even if that was killed.
 
     Ctrl-C, which a terminal sends to all processes, is left to the parent.
-
-    Args:
-        folder: the parent's temporary folder, which is then removed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # tqdm's own lock is a semaphore of the system's, which a killed process leaves behind.
     tqdm.set_lock(RLock())
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def wait() -> None:
-        _parent().join()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        parent.join()
         os._exit(1)
 
     Thread(target=wait, daemon=True).start()
-
-
-def leave_with_parent(folder: str) -> None:
-    """Remove the parent's temporary folder if the parent has been killed.
-
-    For a process that ends by itself, as it does when another one of its group has gone.
-    """
-    if not _parent().is_alive():
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _parent() -> BaseProcess:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    return parent
 
 
 @contextlib.contextmanager

@@ -195,7 +195,8 @@ def test_a_failure_in_one_process_ends_all(capfd, monkeypatch, tmp_path):
 
     Neither leaves a file.
     """
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     with pytest.raises(DataError, match=r"^what is wrong$"):
         distributed.spawn(helpers_distributed.fail, ("user",), 2)
     assert "Traceback" not in capfd.readouterr().err
