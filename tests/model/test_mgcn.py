@@ -5,6 +5,7 @@ from __future__ import annotations
 import helpers_models as ref
 import numpy as np
 import pytest
+from helpers_golden import RAW, TABLES, GoldenVectors, dense, layers
 
 from recbole_sigrec.errors import ConfigError
 
@@ -103,3 +104,26 @@ def test_gradient_reaches_every_parameter(build, trained):
 def test_bad_keys_are_refused(planted, make_config, key):
     with pytest.raises(ConfigError, match=rf"\[{next(iter(key))}\]"):
         make_config("MGCN", planted.folder, **key)
+
+
+class TestGolden(GoldenVectors):
+    model = "MGCN"
+    keys = {
+        **{key: key for key in ("embedding_size", "n_ui_layers", "n_layers", "knn_k")},
+        **{"reg_weight": "reg_weight", "cl_weight": "cl_loss", "temperature": "temperature"},
+    }
+    parameters = {
+        **TABLES,
+        **RAW,
+        **layers("purify.{name}.project", "purify.{name}.project"),
+        **layers("purify.{name}.gate", "purify.{name}.gate"),
+        **{f"common.{n}": f"fusion.common.score.{n}" for n in ("0.weight", "0.bias", "2.weight")},
+        **layers("own.{name}", "fusion.gates.{n}"),
+    }
+    terms = [("bpr",), ("infonce_user", "infonce_item"), ("reg",)]
+    wrong = {"n_layers": 1, "knn_k": 4, "temperature": 0.21}
+
+    def middle(self, golden):
+        behavior, side = golden.model.forward()
+        graphs = {f"graph_{name}": graph for name, graph in golden.model.item_graph.items()}
+        return {"behavior": behavior, "side": side, **dense(graphs)}
