@@ -17,10 +17,12 @@ from recbole_sigrec.graph.propagation import (
     mean_propagation_and_start,
     propagate,
 )
+from recbole_sigrec.graph.pruning import PrunedGraph
 from recbole_sigrec.graph.ridge import ridge_graph, ridge_weights
 from recbole_sigrec.graph.semantic import semantic_graph
 
 __all__ = [
+    "PrunedGraph",
     "SparseGraph",
     "approximate_topk",
     "bipartite_graph",

@@ -48,6 +48,9 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         interactions: binary float32 CSR [n_users, n_items] of the training pairs.
         item_scores: what an item graph adds to the scores, if a model sets it.
         frozen: whether representations carry no gradient: once loaded, until training goes on.
+        own_optimizers: name → an optimiser that the model steps itself, in ``on_epoch_start`` or
+            ``on_batch_start``. The trainer leaves its parameters alone, and keeps its state in the
+            checkpoint for an exact resume.
     """
 
     input_type = InputType.PAIRWISE
@@ -79,6 +82,7 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         self.item_scores: ItemScores | None = None
         self._held_out: HeldOut | None = None
         self.frozen = False
+        self.own_optimizers: dict[str, torch.optim.Optimizer] = {}
         self._cached: tuple[torch.Tensor, torch.Tensor] | None = None
         self.register_load_state_dict_post_hook(_drop_cached)  # also as part of another module
 
@@ -128,6 +132,12 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
 
     def on_epoch_start(self, epoch: int) -> None:
         """Called by the trainer before each epoch (warm-ups, edge pruning)."""
+
+    def on_batch_start(self, interaction: Interaction) -> None:
+        """Called by the trainer before each batch's loss: a step of an optimiser of one's own."""
+
+    def on_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Called by the trainer with its optimiser, once it is made: a model may hook its steps."""
 
     def on_validation_start(self, valid: MultimodalDataset) -> float | None:
         """Called by the trainer before each validation, in evaluation mode, with its part.

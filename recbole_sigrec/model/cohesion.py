@@ -49,6 +49,7 @@ from recbole_sigrec.graph import (
 from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import RawFeatures, xavier_embedding, xavier_linear
 from recbole_sigrec.model.batch import Batch, Interaction
+from recbole_sigrec.model.item_graphs import item_graphs
 from recbole_sigrec.model.layers import Purifier
 from recbole_sigrec.model.losses import bpr_loss
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender
@@ -83,7 +84,7 @@ class COHESION(GraphRecommender[COHESIONKeys]):
         users = collaborative_graph(config, self.interactions.T.tocsr())
         self.user_graph = SparseGraph(normalize(users, "row"))
         n_modalities = torch.stack(list(self.mask.values())).sum(dim=0).clamp(min=1)
-        graphs = self.item_graphs(config)
+        graphs = item_graphs(config, self.features, self.mask)
         total = functools.reduce(operator.add, graphs.values())
         self.item_graph = SparseGraph(sp.diags(1 / n_modalities.numpy()) @ total)
         self.raw = RawFeatures(self.features, self.keys.train_features)

@@ -21,29 +21,17 @@ from the items seen in training (``negative_items``).
 
 from __future__ import annotations
 
-import functools
-import operator
-
-import numpy as np
-import scipy.sparse as sp
 import torch
 
 from recbole_sigrec.config import Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
-from recbole_sigrec.graph import (
-    SparseGraph,
-    bipartite_graph,
-    interaction_matrix,
-    propagate,
-)
+from recbole_sigrec.graph import PrunedGraph, SparseGraph, propagate
 from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import RawFeatures, projections
 from recbole_sigrec.model.batch import Interaction
+from recbole_sigrec.model.item_graphs import item_graphs, mixed_item_graph
 from recbole_sigrec.model.losses import bpr_of_rows
-from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender
-
-PUBLISHED_WEIGHTS: dict[str, float] = {"image": 0.1, "text": 0.9}
 
 
 class FREEDOMKeys(GraphKeys):
@@ -66,32 +54,17 @@ class FREEDOM(GraphRecommender[FREEDOMKeys]):
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
-        self.item_graph = SparseGraph(self._item_graph(config))
+        graphs = item_graphs(config, self.features, self.mask)
+        self.item_graph = SparseGraph(mixed_item_graph(graphs, self.keys.modality_weights))
         self.pruned_graph = self.graph
-        self._edges = self.interactions.tocoo()
-        degree_u, degree_i = (np.asarray(self.interactions.sum(axis=a)).ravel() for a in (1, 0))
-        self._edge_weight = (degree_u[self._edges.row] * degree_i[self._edges.col]) ** -0.5
+        self.pruning = PrunedGraph(self.interactions, self.keys.edge_dropout)
         self.raw = RawFeatures(self.features, self.keys.train_features)
         self.project = projections(self.features, self.keys.embedding_size)
-
-    def _item_graph(self, config: Config) -> sp.csr_matrix:
-        """Step 1: S [n_items, n_items]."""
-        given = self.keys.modality_weights
-        if given is None and set(self.modalities) == set(PUBLISHED_WEIGHTS):
-            given = PUBLISHED_WEIGHTS
-        weights, graphs = weights_of_modalities(self.modalities, given), self.item_graphs(config)
-        parts = [weight * graphs[name] for name, weight in weights.items()]
-        return functools.reduce(operator.add, parts)
 
     def on_epoch_start(self, epoch: int) -> None:
         """Step 2."""
         if self.keys.edge_dropout > 0:
-            n = max(1, int(self._edges.nnz * (1.0 - self.keys.edge_dropout)))
-            kept = sample_edges(self._edge_weight, n)
-            place = self._edges.row[kept], self._edges.col[kept]
-            pruned = interaction_matrix(*place, self.n_users, self.n_items)
-            device = self.user_embedding.weight.device
-            self.pruned_graph = SparseGraph(bipartite_graph(pruned)).to(device)
+            self.pruned_graph = self.pruning.draw().to(self.user_embedding.weight.device)
 
     def forward(self, graph: SparseGraph) -> tuple[torch.Tensor, torch.Tensor]:
         """Step 3: h_u [n_users, d] and h_i [n_items, d]."""
@@ -121,15 +94,3 @@ class FREEDOM(GraphRecommender[FREEDOMKeys]):
             h_i, h_j = h_m.chunk(2)
             modal = modal + bpr_of_rows(select_rows(h_u, rows), h_i, h_j, max(n, 1))
         return bpr, self.keys.modal_weight * modal
-
-
-def sample_edges(weight: np.ndarray, n: int) -> np.ndarray:
-    """Places of n edges drawn without replacement, each next one in proportion to ``weight``.
-
-    Edge e is given a key E_e / w_e with E_e ~ Exp(1): the smallest n keys are such a sample, in
-    their order of drawing. NumPy's global state is drawn from.
-
-    Shapes: weight [n_edges], positive → [n], ascending.
-    """
-    keys = np.random.exponential(size=len(weight)) / weight
-    return np.sort(np.argpartition(keys, n - 1)[:n])

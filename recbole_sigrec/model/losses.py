@@ -212,6 +212,16 @@ def _through_unit(gradient: torch.Tensor, unit: torch.Tensor, norm: torch.Tensor
     return gradient.addcmul_(unit, along, value=-1.0).div_(norm)
 
 
+def moment_distance(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    """|var − var| + |mean − mean| of all entries of two tables (GUME, arXiv 2407.12338; MENTOR).
+
+    The variance is unbiased. [PAD]'s rows must not be among the rows.
+
+    Shapes: [n, d], [m, c] → scalar.
+    """
+    return (one.var() - two.var()).abs() + (one.mean() - two.mean()).abs()
+
+
 def cosine_distance(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """1 − cos of each pair of rows (BYOL and BM3 use −cos, which differs by a constant).
 

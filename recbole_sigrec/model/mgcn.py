@@ -35,6 +35,7 @@ from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, propagate
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
+from recbole_sigrec.model.item_graphs import item_graphs
 from recbole_sigrec.model.layers import BehaviorAwareFusion, Purifier
 from recbole_sigrec.model.views import ViewKeys, ViewRecommender
 
@@ -51,7 +52,7 @@ class MGCN(ViewRecommender[MGCNKeys]):
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         d = self.keys.embedding_size
-        graphs = self.item_graphs(config)
+        graphs = item_graphs(config, self.features, self.mask)
         self.item_graph = nn.ModuleDict({name: SparseGraph(graphs[name]) for name in graphs})
         self.raw = RawFeatures(self.features, self.keys.train_features)
         sizes = {name: features.shape[1] for name, features in self.features.items()}

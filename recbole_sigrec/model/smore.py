@@ -39,6 +39,7 @@ from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, propagate
 from recbole_sigrec.kernels.products import Linear
 from recbole_sigrec.model.base import RawFeatures, xavier_linear
+from recbole_sigrec.model.item_graphs import item_graphs
 from recbole_sigrec.model.views import ViewKeys, ViewRecommender
 
 
@@ -56,7 +57,7 @@ class SMORE(ViewRecommender[SMOREKeys]):
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         d, n_views = self.keys.embedding_size, len(self.modalities) + 1
-        graphs = list(self.item_graphs(config).values())
+        graphs = list(item_graphs(config, self.features, self.mask).values())
         graphs.append(functools.reduce(lambda a, b: a.maximum(b), graphs))
         self.item_graph = nn.ModuleList(map(SparseGraph, graphs))
         self.raw = RawFeatures(self.features, self.keys.train_features)

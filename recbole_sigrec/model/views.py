@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-import scipy.sparse as sp
 import torch
 
 from recbole_sigrec.config import Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
-from recbole_sigrec.graph import SparseGraph, mean_propagation, normalize, semantic_graph
+from recbole_sigrec.graph import SparseGraph, mean_propagation, normalize
 from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import LightGCNKeys, LightGCNRecommender
 from recbole_sigrec.model.batch import Batch, Interaction
+from recbole_sigrec.model.item_graphs import ItemGraphKeys
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
 from recbole_sigrec.model.modality_weights import weights_of_modalities
 
 
-class GraphKeys(LightGCNKeys):
+class GraphKeys(LightGCNKeys, ItemGraphKeys):
     """The keys of LightGCN and of the semantic graphs."""
-
-    knn_k: int = setting("k of the semantic graphs", ge=1)
-    knn_self: bool = setting("count an item as its own semantic neighbour")
-    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the semantic graphs")
-    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
 
 
 L = TypeVar("L", bound=LightGCNKeys)
@@ -40,13 +35,6 @@ class GraphRecommender(LightGCNRecommender[L]):
         """LightGCN, mean over layers, of all nodes or of a batch's: [n, d]."""
         nodes = None if batch is None else batch.nodes
         return mean_propagation(self.graph, self.ego(), self.keys.n_ui_layers, nodes)
-
-    def item_graphs(self, config: Config) -> dict[str, sp.csr_matrix]:
-        """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums; SciPy CSR."""
-        return {
-            name: normalize(semantic_graph(config, features, self.mask[name]), "out")
-            for name, features in self.features.items()
-        }
 
 
 class ViewKeys(GraphKeys, ItemScoreKeys):

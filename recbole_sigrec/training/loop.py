@@ -54,6 +54,8 @@ class LeanLoop(RecBoleTrainer):
         terms: list[torch.Tensor] = []  # of each step
         for step, interaction in enumerate(bar):
             interaction, factor = self._share(interaction.to(self.device))
+            if hook := getattr(self.model, "on_batch_start", None):
+                hook(interaction)
             self.optimizer.zero_grad()
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
                 found = loss_of(interaction)

@@ -28,7 +28,7 @@ from recbole_sigrec.recbole_repairs.evaluator import Evaluator
 from recbole_sigrec.recbole_repairs.models import TRAINING_STATE, check_labels, why_not_resumed
 from recbole_sigrec.recbole_repairs.numpy_names import numpy_aliases
 from recbole_sigrec.recbole_repairs.tensorboard import one_tensorboard
-from recbole_sigrec.training import checkpoint
+from recbole_sigrec.training import checkpoint, optimizers
 from recbole_sigrec.training.divergence import check_parameters, diverged
 from recbole_sigrec.training.loop import LeanLoop, loss_is_divided
 from recbole_sigrec.training.patience import wait_for_learned
@@ -93,12 +93,8 @@ class SafeTrainer(recbole.trainer.Trainer):
             )
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
-        """RecBole's optimiser; Adam and AdamW in their fused form, which gives the same steps."""
-        optimizer = super()._build_optimizer(**kwargs)
-        if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
-            for group in optimizer.param_groups:
-                group["fused"], group["foreach"] = True, False
-        return optimizer
+        given = {**optimizers.trainers_parameters(self.model), **kwargs}
+        return optimizers.prepared(super()._build_optimizer(**given), self.model)
 
     @property
     def last_file(self) -> str:
@@ -151,8 +147,7 @@ class SafeTrainer(recbole.trainer.Trainer):
             for optimizer in (v for v in vars(self).values() if isinstance(v, Optimizer)):
                 for group in optimizer.param_groups:
                     group["lr"] = self.learning_rate_of(epoch_idx)
-        hook = getattr(self.model, "on_epoch_start", None)
-        if hook is not None:
+        if hook := getattr(self.model, "on_epoch_start", None):
             hook(epoch_idx)
         self._step = epoch_idx, 0
         loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
@@ -234,6 +229,7 @@ class SafeTrainer(recbole.trainer.Trainer):
             **self._header(epoch),
             **self._model_state(),
             "optimizer": self.optimizer.state_dict(),
+            "own_optimizers": optimizers.own_states(self.model),
             "training_state": {name: getattr(self.model, name) for name in self._state_names()},
             **{key: getattr(self, key) for key in _PROGRESS_KEYS},
             "best_valid_score": float(self.best_valid_score),
@@ -283,6 +279,9 @@ class SafeTrainer(recbole.trainer.Trainer):
         if train_data is not None:
             check_same_data(resume_file, state["data"], train_data)
         self.optimizer.load_state_dict(state["optimizer"])
+        optimizers.load_own_states(
+            self.model, state.get("own_optimizers", {})
+        )  # none in earlier files
         for name in self._state_names():
             setattr(self.model, name, state["training_state"][name])
         self.start_epoch = state["epoch"] + 1

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from recbole_sigrec.errors import ConfigError
-from recbole_sigrec.model.freedom import sample_edges
+from recbole_sigrec.graph.pruning import sample_edges
 
 
 def array(tensor):
@@ -180,11 +180,11 @@ def test_pruning_is_weighted_sampling_without_replacement(n):
 def test_an_edges_weight_is_that_of_its_degrees(build):
     model = build()
     r = model.interactions.toarray()
-    edges = model._edges
+    edges = model.pruning.edges
     assert edges.nnz == r.sum()
-    for u, i, weight in zip(edges.row, edges.col, model._edge_weight):
+    for u, i, weight in zip(edges.row, edges.col, model.pruning.weight):
         assert weight == pytest.approx((r[u].sum() * r[:, i].sum()) ** -0.5, rel=1e-6)
-    assert len(np.unique(model._edge_weight.round(6))) > 3
+    assert len(np.unique(model.pruning.weight.round(6))) > 3
 
 
 @pytest.mark.parametrize("dropout", [0.8, 0.5, 0.9999])

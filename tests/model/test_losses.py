@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_sigrec.model import losses
-from recbole_sigrec.model.losses import bpr_loss, cosine_distance, info_nce, l2_loss
+from recbole_sigrec.model.losses import (
+    bpr_loss,
+    cosine_distance,
+    info_nce,
+    l2_loss,
+    moment_distance,
+)
 
 
 def reference_info_nce(anchor, candidates, temperature):
@@ -344,3 +350,11 @@ def test_gradient_with_positives_among_other_candidates(blocks, m):
     assert torch.autograd.gradcheck(
         lambda a, c: info_nce(a, c, 0.3, own=own, anchor_weight=weight), inputs
     )
+
+
+def test_moment_distance():
+    """Of all entries, with the unbiased variance."""
+    one, two = np.arange(6.0).reshape(2, 3), np.array([[1.0, 5.0], [2.0, 8.0]])
+    expected = abs(one.var(ddof=1) - two.var(ddof=1)) + abs(one.mean() - two.mean())
+    got = moment_distance(torch.from_numpy(one), torch.from_numpy(two))
+    assert got.item() == pytest.approx(expected, rel=1e-12)

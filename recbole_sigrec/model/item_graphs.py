@@ -1,0 +1,65 @@
+"""The constant item-item graphs of the models: k-NN of each modality, and their mixture."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Mapping
+from typing import Literal
+
+import scipy.sparse as sp
+import torch
+
+from recbole_sigrec.config import Config, Keys, setting
+from recbole_sigrec.graph import normalize, semantic_graph
+from recbole_sigrec.model.modality_weights import weights_of_modalities
+
+PUBLISHED_WEIGHTS: dict[str, float] = {"image": 0.1, "text": 0.9}
+"""Those of FREEDOM (arXiv 2211.06924), which DRAGON, MENTOR and PGL took over."""
+
+
+class ItemGraphKeys(Keys):
+    """The keys of the semantic graphs."""
+
+    knn_k: int = setting("k of the semantic graphs", ge=1)
+    knn_self: bool = setting("count an item as its own semantic neighbour")
+    knn_weight: Literal["binary", "cosine"] = setting("edge weights of the semantic graphs")
+    knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
+
+
+def item_graphs(
+    config: Config, features: Mapping[str, torch.Tensor], mask: Mapping[str, torch.Tensor]
+) -> dict[str, sp.csr_matrix]:
+    """The k-NN graph of each modality, D^{-1/2} S D^{-1/2} with D the row sums.
+
+    Args:
+        config: with the keys of :class:`ItemGraphKeys`.
+        features: modality name → [n_items, d_m].
+        mask: modality name → bool [n_items], which items have it; the others have no edge.
+
+    Returns:
+        Modality name → float32 CSR [n_items, n_items].
+    """
+    return {
+        name: normalize(semantic_graph(config, x, mask[name]), "out")
+        for name, x in features.items()
+    }
+
+
+def mixed_item_graph(
+    graphs: Mapping[str, sp.csr_matrix], given: dict[str, float] | None
+) -> sp.csr_matrix:
+    """Σ_m α_m S^m (FREEDOM, arXiv 2211.06924, Eq. 3).
+
+    Args:
+        graphs: modality name → S^m [n_items, n_items].
+        given: α_m by modality name; ``None``: as published where the modalities are image and text,
+            else equal ones.
+
+    Returns:
+        float32 CSR [n_items, n_items].
+    """
+    if given is None and set(graphs) == set(PUBLISHED_WEIGHTS):
+        given = PUBLISHED_WEIGHTS
+    weights = weights_of_modalities(list(graphs), given)
+    return functools.reduce(operator.add, [w * graphs[name] for name, w in weights.items()])

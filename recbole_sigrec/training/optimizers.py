@@ -1,0 +1,50 @@
+"""The optimisers of a training: the trainer's, and those that a model steps itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+
+def trainers_parameters(model: nn.Module) -> dict[str, Any]:
+    """What RecBole's ``_build_optimizer`` is given: the parameters that no optimiser of the model's
+    own trains. Nothing, for RecBole's default, where it has none."""
+    groups = [group for own in _own(model).values() for group in own.param_groups]
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    if not trained:
+        return {}
+    return {"params": [p for p in model.parameters() if id(p) not in trained]}
+
+
+def prepared(optimizer: Optimizer, model: nn.Module) -> Optimizer:
+    """The trainer's optimiser, shown to the model; Adam and AdamW in their fused form, which gives
+    the same steps."""
+    if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
+        for group in optimizer.param_groups:
+            group["fused"], group["foreach"] = True, False
+    if hook := getattr(model, "on_optimizer", None):
+        hook(optimizer)
+    return optimizer
+
+
+def own_states(model: nn.Module) -> dict[str, Any]:
+    """The states of the optimisers that a model steps itself, by their names."""
+    return {name: own.state_dict() for name, own in _own(model).items()}
+
+
+def load_own_states(model: nn.Module, states: dict[str, Any]) -> None:
+    """Restore what :func:`own_states` has returned.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    for name, own in _own(model).items():
+        own.load_state_dict(states[name])
+
+
+def _own(model: nn.Module) -> dict[str, Optimizer]:
+    found: dict[str, Optimizer] = getattr(model, "own_optimizers", {})
+    return found
