@@ -38,9 +38,9 @@ from recbole_sigrec.data.interactions import (
     separator_hint,
 )
 from recbole_sigrec.data.matrix_files import find_modalities, read_features
-from recbole_sigrec.errors import DataError, SIGRecError, did_you_mean
+from recbole_sigrec.errors import DataError, SIGRecError, did_you_mean, some
 from recbole_sigrec.graph import interaction_matrix
-from recbole_sigrec.recbole_repairs.atomic_files import fill_missing, plain_tables
+from recbole_sigrec.recbole_repairs.atomic_files import drop_missing_ids, fill_missing, plain_tables
 from recbole_sigrec.recbole_repairs.numpy_names import numpy_aliases
 from recbole_sigrec.tables.tokens import check_lengths
 
@@ -180,6 +180,14 @@ class MultimodalDataset(Dataset):
         used |= {self.uid_field, self.iid_field, *USER_COLUMNS, *ITEM_COLUMNS}
         if others := [name for c in columns if (name := c.partition(":")[0]) not in used]:
             self._log(f"{path.name}: {', '.join(others)}: no weight, every interaction counts once")
+
+    def _filter_nan_user_or_item(self):
+        tables = self.inter_feat, self.user_feat, self.item_feat
+        for feat, name in zip(tables, ("inter", "user", "item")):
+            for field in (self.uid_field, self.iid_field):
+                if feat is not None and field in feat and (lines := drop_missing_ids(feat, field)):
+                    what = f"without [{field}] are left out: lines {some(lines)}"
+                    self.logger.warning(f"{self.dataset_name}.{name}: rows {what}")
 
     def _remove_duplication(self):
         before = len(self.inter_feat)

@@ -57,6 +57,19 @@ _MISSING = [  # what pandas takes for a missing number
 ]
 
 
+def drop_missing_ids(feat: pd.DataFrame, field: str) -> list[int]:
+    """Drop the rows of a table that lack an id, in place.
+
+    RecBole takes the labels of such rows for their places: once a row was dropped, it drops others.
+
+    Returns:
+        The lines of the file that held them, if the labels are still those of reading.
+    """
+    missing = feat.index[feat[field].isnull()]
+    feat.drop(missing, inplace=True)
+    return [int(label) + 2 for label in missing]
+
+
 def fill_missing(feat: pd.DataFrame, field2type: dict[str, FeatureType]) -> pd.DataFrame:
     """RecBole's missing-value rule without the in-place ``fillna`` that pandas 3 ignores.
 

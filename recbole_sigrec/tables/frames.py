@@ -115,5 +115,5 @@ def _parquet_frames(path: Path, names: list[str], rows: int) -> Iterator[pd.Data
                         column = column.cast(arrow.string())
                     columns[name] = column.to_pandas().fillna("")
                 yield pd.DataFrame(columns).astype(object)
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from None

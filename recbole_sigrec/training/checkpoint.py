@@ -157,7 +157,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> dict[str
             raise DataError(
                 f"checkpoint [{path}] {what} its part [{name}]; use another, or train anew"
             )
-    for name, check in (("config", json.loads), ("data", check_identity)):
+    for name, check in (("config", _check_config), ("data", check_identity)):
         try:
             check(state[name])
         except ValueError as error:
@@ -169,12 +169,33 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> dict[str
     )
     if not whole:
         raise DataError(f"checkpoint [{path}] is damaged in its part [best]; train anew")
+    if not all(is_result(part.get("valid_result", {})) for part in (state, best)):
+        raise DataError(f"checkpoint [{path}] is damaged in its part [valid_result]; train anew")
     for part in (state, best):
         parameters = (part.get(name) or {} for name in ("state_dict", "other_parameter"))
         bad = [name for held in parameters for name in with_nan(held)]
         if bad:
             raise _diverged(path, f"NaN parameters ({some(bad)})")
     return state
+
+
+def _check_config(text: str) -> None:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"it is a {type(values).__name__}")
+    negatives = values.get("train_neg_sample_args")
+    if not isinstance(negatives, dict) or "distribution" not in negatives:
+        raise ValueError(f"[train_neg_sample_args] is [{negatives}]")
+
+
+def is_result(value: Any) -> bool:
+    """Whether a value is the metrics of an evaluation: name → number."""
+    return isinstance(value, dict) and all(map(is_number, value.values()))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _diverged(path: str | Path, what: str) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,35 @@ from recbole_sigrec.data.identity import Identity, differences, vocabulary
 from recbole_sigrec.errors import ConfigError, DataError, some
 from recbole_sigrec.recbole_repairs.models import why_not_resumed
 from recbole_sigrec.training import checkpoint
+from recbole_sigrec.training.checkpoint import is_number, is_result
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_number, value))
+
+
+def _is_history(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_validation, value))
+
+
+def _is_validation(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    loss = value.get("train_loss")
+    return (
+        (is_number(loss) or _are_numbers(loss))
+        and all(is_number(value.get(name)) for name in ("epoch", "valid_score"))
+        and is_result(value.get("valid_result"))
+    )
+
+
+PROGRESS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("cur_step", "best_epoch", "more_patience"), is_number),
+    **dict.fromkeys(("best_valid_score", "best_learned_score"), is_number),
+    **dict.fromkeys(("epoch_seconds", "evaluation_seconds"), _are_numbers),
+    **{"best_valid_result": is_result, "history": _is_history},
+}
+"""What a ``*.last.pth`` file keeps of a trainer as it is: attribute → what it must be."""
 
 
 def read_last(resume_file: str, config: Config, device: torch.device) -> dict[str, Any]:
@@ -37,6 +67,9 @@ def read_last(resume_file: str, config: Config, device: torch.device) -> dict[st
             raise ConfigError(
                 f"checkpoint [{resume_file}] is of {key} {state[key]}, not {config[key]}"
             )
+    for name, is_sound in PROGRESS.items():
+        if not is_sound(state[name]):
+            raise DataError(f"checkpoint [{resume_file}] is damaged in its part [{name}]")
     return state
 
 

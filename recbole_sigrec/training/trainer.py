@@ -34,15 +34,9 @@ from recbole_sigrec.training.loop import LeanLoop, loss_is_divided
 from recbole_sigrec.training.patience import wait_for_learned
 from recbole_sigrec.training.random_state import numbers_of, random_states, restore_random_states
 from recbole_sigrec.training.result import versions
-from recbole_sigrec.training.resume import check_same_config, check_same_data, read_last
+from recbole_sigrec.training.resume import PROGRESS, check_same_config, check_same_data, read_last
 
 _CACHES = ("restore_user_e", "restore_item_e")  # RecBole's models keep evaluation's embeddings here
-
-_PROGRESS_KEYS = (
-    "cur_step best_valid_score best_valid_result best_epoch history epoch_seconds "
-    "evaluation_seconds best_learned_score more_patience"
-).split()
-"""Attributes of a trainer that a ``*.last.pth`` file keeps as they are."""
 
 
 class SafeTrainer(recbole.trainer.Trainer):
@@ -231,7 +225,7 @@ class SafeTrainer(recbole.trainer.Trainer):
             "optimizer": self.optimizer.state_dict(),
             "own_optimizers": optimizers.own_states(self.model),
             "training_state": {name: getattr(self.model, name) for name in self._state_names()},
-            **{key: getattr(self, key) for key in _PROGRESS_KEYS},
+            **{key: getattr(self, key) for key in PROGRESS},
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": dict(self.best_valid_result or {}),
             "best": self._best_state,
@@ -285,7 +279,7 @@ class SafeTrainer(recbole.trainer.Trainer):
         for name in self._state_names():
             setattr(self.model, name, state["training_state"][name])
         self.start_epoch = state["epoch"] + 1
-        for key in _PROGRESS_KEYS:
+        for key in PROGRESS:
             setattr(self, key, state[key])
         self._best_state = checkpoint.encode(state["best"])
         restore_random_states(state["random"], train_data.generator if train_data else None)

@@ -24,7 +24,7 @@ from recbole_sigrec.files import write_csv, write_text
 from recbole_sigrec.json_object import JsonObject
 from recbole_sigrec.training.result import versions
 from recbole_sigrec.tuning.space import decode
-from recbole_sigrec.tuning.study import DATABASE, TABLE, Task, was_cut_off
+from recbole_sigrec.tuning.study import DATABASE, TABLE, Task, damage_told, was_cut_off
 
 BEST = "best.yaml"  # in a search's folder
 MODELS = "models.yaml"  # beside the folders of several
@@ -111,6 +111,7 @@ def write_best(study: optuna.Study, task: Task) -> TuningResult:
 
     Raises:
         SIGRecError: no trial was completed.
+        DataError: the study is damaged.
     """
     trials = study.get_trials(deepcopy=False)
     rows = [row(trial, task) for trial in trials]
@@ -118,7 +119,8 @@ def write_best(study: optuna.Study, task: Task) -> TuningResult:
         errors = [f"trial {r['trial']}: {r['error']}" for r in rows if r["error"]]
         errors.append("all were cut off before their first validation")
         raise SIGRecError(f"no trial in [{task.out}] was completed; {errors[0]}")
-    best = study.best_trial
+    with damage_told(task):
+        best = study.best_trial
     write_text(_best_file(study, task), task.out / BEST)
     return TuningResult(
         model=task.base["model"],

@@ -134,6 +134,8 @@ def open_study(task: Task) -> optuna.Study:
             direction=task.direction,
             load_if_exists=True,
         )
+        if study.direction.name.lower() != task.direction:  # none is an IndexError
+            raise ValueError(f"its direction is {study.direction.name.lower()}")
         if not study.get_trials(deepcopy=False) and (task.out / TABLE).is_file():
             raise DataError(f"{path} has no trial, but {TABLE} beside it has some. {_remedy(task)}")
     return study

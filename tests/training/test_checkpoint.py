@@ -111,7 +111,8 @@ def test_a_checkpoint_that_lacks_a_part(written, refused):
         lacking = {key: value for key, value in written.items() if key != name}
         refused(lacking, rf"lacks its part \[{name}\]")
     refused({**written, "data": [1]}, r"is damaged in its part \[data\]")
-    refused({**written, "config": "{"}, r"is damaged in its part \[config\]")
+    for config in ("{", "0.5", "{}", '{"train_neg_sample_args": null}'):
+        refused({**written, "config": config}, r"is damaged in its part \[config\]")
     refused({**written, "other_parameter": {"__array__": 1}}, "is damaged: 'int' object has no")
     data = written["data"]
     for key, value, says in (

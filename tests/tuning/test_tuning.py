@@ -330,6 +330,14 @@ DAMAGE = {
         lambda: change("delete from trials where trial_id = 1"),
         "is no study of Optuna, or is damaged",
     ),
+    "no direction": (
+        lambda: change("delete from study_directions"),
+        "is no study of Optuna, or is damaged",
+    ),
+    "a name that is no text": (
+        lambda: change("insert into trial_system_attributes values (99, 1, x'00', '1')"),
+        "is no study of Optuna, or is damaged",
+    ),
     "a trial without values": (
         lambda: change(
             "delete from trial_user_attributes where key = 'params' and trial_id = 2",
