@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers_data import write_mmrec
 from recbole.data.interaction import Interaction
 
@@ -109,21 +111,19 @@ class Golden:
         expected = self.arrays[name]
         got = self.theirs(torch.as_tensor(got))
         assert got.shape == expected.shape, f"{name}: {got.shape} for {expected.shape}"
-        error = np.abs(got - expected).max() / np.abs(expected).max()
-        assert error <= TOLERANCE, f"{name}: relative error {error:.1e}"
+        check_error(name, got, expected)
 
     def check_terms(self, names: list[tuple[str, ...]], prefix: str = "") -> torch.Tensor:
         """See that each term of the loss is the sum of golden ones; returns the loss."""
         self.model.train()
         terms = self.model.calculate_loss(self.batch())
-        terms = terms if isinstance(terms, tuple) else (terms,)
+        terms = terms if isinstance(terms, tuple) else (terms.squeeze(),)  # RecBole's: [1]
         assert len(terms) == len(names)
         for term, parts in zip(terms, names):
             weights = (self.arrays[f"weight.{part}"] for part in parts)
             found = (self.arrays[f"{prefix}term.{part}"] for part in parts)
             expected = sum(weight * part for weight, part in zip(weights, found))
-            error = abs(term.item() - expected) / abs(expected)
-            assert error <= TOLERANCE, f"{' + '.join(parts)}: relative error {error:.1e}"
+            check_error(" + ".join(parts), np.array(term.item()), expected)
         loss = sum(terms)
         self.check(f"{prefix}loss", loss)
         return loss
@@ -139,6 +139,12 @@ class Golden:
         ]
         ours[torch.meshgrid(*rows, indexing="ij") if rows else ()] = golden
         return ours
+
+
+def check_error(name: str, got: np.ndarray, expected: np.ndarray) -> None:
+    """See that two arrays are the same but for rounding."""
+    error = np.abs(got - expected).max() / np.abs(expected).max()
+    assert error <= TOLERANCE, f"{name}: relative error {error:.1e}"
 
 
 def _gradient(model: torch.nn.Module, name: str) -> torch.Tensor:
@@ -160,12 +166,27 @@ def layers(golden: str, ours: str) -> dict[str, Place]:
     return found
 
 
+@contextlib.contextmanager
+def kept(masks: Sequence[torch.Tensor]) -> Iterator[None]:
+    """While the block runs, the calls of ``F.dropout`` that drop anything keep what the masks say,
+    one mask after the other."""
+    left, plain = iter(masks), F.dropout
+
+    def dropout(x: torch.Tensor, p: float = 0.5, training: bool = True) -> torch.Tensor:
+        return x * next(left) / (1 - p) if training and p > 0 else plain(x, p, training)
+
+    with patch.object(F, "dropout", dropout):
+        yield
+
+
 class GoldenVectors:
     """The tests of a model against its golden vectors; a subclass says what stands where.
 
     Attributes:
         model: the name of the model.
         file: that of its vectors, by default the model's in small letters.
+        variant: one whose own results, ``variant.<variant>.<name>``, stand for the main ones; its
+            ``rate`` for ``cfg.rate``, which is 0 otherwise.
         keys: config key → the name of its value in the vectors (``cfg.<name>``).
         fixed: config key → value, where the vectors have none.
         parameters: see :class:`Golden`.
@@ -175,6 +196,7 @@ class GoldenVectors:
 
     model: str
     file: str = ""
+    variant: str = ""
     keys: ClassVar[dict[str, str]] = {}
     fixed: ClassVar[dict[str, Any]] = {}
     parameters: ClassVar[dict[str, Place]] = {}
@@ -190,14 +212,21 @@ class GoldenVectors:
         """Name (``mid.<name>``) → what the model has in its place, by our ids."""
         return {}
 
-    @pytest.fixture
-    def build(self, tmp_path, make_config, prepare) -> Callable[..., Golden]:
-        """``build(**overrides)`` → the vectors, and the model with their keys and parameters."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Those of the file, by name."""
         path = FOLDER / f"{self.file or self.model.lower()}.npz"
         if not path.is_file():
             pytest.skip(f"there is no {path}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        start = f"variant.{self.variant}."
+        own = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
+        return {**arrays, **own, "cfg.rate": own.get("rate", np.zeros(()))}
+
+    @pytest.fixture
+    def build(self, tmp_path, make_config, prepare) -> Callable[..., Golden]:
+        """``build(**overrides)`` → the vectors, and the model with their keys and parameters."""
+        arrays = self.arrays()
 
         def build(**overrides: Any) -> Golden:
             keys = {key: arrays[f"cfg.{name}"].item() for key, name in self.keys.items()}

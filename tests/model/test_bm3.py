@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers_golden import RAW, TABLES, GoldenVectors, kept, layer, layers
 
 
 def array(tensor):
@@ -231,3 +232,41 @@ def test_gradient_reaches_every_parameter(build, batch, trained):
     for name, parameter in names.items():
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().max() > 0, name
+
+
+class TestGolden(GoldenVectors):
+    """The authors' code draws one mask for each node; here the places of a node are given it."""
+
+    model = "BM3"
+    keys = {
+        key: key for key in ("embedding_size", "n_layers", "dropout", "cl_weight", "reg_weight")
+    }
+    parameters = {
+        **TABLES,
+        **RAW,
+        **layers("project.{name}", "project.{name}"),
+        **layer("predictor", "predictor"),
+    }
+    terms = [
+        ("rec_user", "rec_item"),
+        ("align.image", "align.text"),
+        ("mask.image", "mask.text"),
+        ("reg",),
+    ]
+    wrong = {"n_layers": 1, "cl_weight": 2.1, "dropout": 0.1}
+
+    def injected(self, golden, prefix=""):
+        of_users, of_items = (golden.tensor(f"batch_{name}") for name in ("user", "pos"))
+        names = ("item", *golden.model.modalities)
+        masks = [golden.tensor("rand.keep.user")[of_users]]
+        return kept(masks + [golden.tensor(f"rand.keep.{name}")[of_items] for name in names])
+
+    def middle(self, golden):
+        users, items = golden.model.forward()
+        return {"user": users, "item": items}
+
+
+class TestGoldenWithDropout(TestGolden):
+    variant = "dropout"
+    keys = {**TestGolden.keys, "dropout": "rate"}
+    wrong = {"dropout": 0.0, "reg_weight": 0.11}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from helpers_golden import RAW, TABLES, GoldenVectors, layers
 from scipy.stats import chisquare
 
 from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.graph import pruning
 from recbole_sigrec.graph.pruning import sample_edges
 
 
@@ -261,3 +265,41 @@ def test_gradient_reaches_every_parameter(build, batch, trained):
 def test_bad_keys_are_refused(build, bad):
     with pytest.raises(ConfigError, match=rf"\[{next(iter(bad))}\]"):
         build(**bad)
+
+
+# ---- golden vectors ------------------------------------------------------------------------------
+
+
+class TestGolden(GoldenVectors):
+    model = "FREEDOM"
+    keys = {
+        **{key: key for key in ("embedding_size", "n_ui_layers", "knn_k")},
+        **{"n_item_layers": "n_mm_layers", "modal_weight": "reg_weight", "edge_dropout": "dropout"},
+    }
+    parameters = {**TABLES, **RAW, **layers("project.{name}", "project.{name}")}
+    terms = [("bpr",), ("bpr.image", "bpr.text")]
+    wrong = {"n_item_layers": 2, "knn_k": 4, "modality_weights": {"image": 0.2, "text": 0.8}}
+
+    @contextlib.contextmanager
+    def injected(self, golden, prefix=""):
+        users, items = golden.users.numpy(), golden.items.numpy()
+        drawn = users[golden.arrays["rand.kept_user"]], items[golden.arrays["rand.kept_item"]]
+        edges = golden.model.pruning.edges
+        places = {pair: place for place, pair in enumerate(zip(edges.row, edges.col))}
+
+        def sample(weight, n):
+            assert (len(weight), n) == (edges.nnz, len(drawn[0]))
+            return np.sort([places[pair] for pair in zip(*drawn)])
+
+        with patch.object(pruning, "sample_edges", sample):
+            golden.model.on_epoch_start(0)
+            yield
+
+    def middle(self, golden):
+        return {"item_graph": torch.from_numpy(dense(golden.model.item_graph))}
+
+
+class TestGoldenPruned(TestGolden):
+    variant = "pruned"
+    keys = {**TestGolden.keys, "edge_dropout": "rate"}
+    wrong = {"edge_dropout": 0.0, "n_ui_layers": 1}

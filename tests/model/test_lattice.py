@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers_golden import RAW, TABLES, GoldenVectors, dense, layers
 
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import kept_cosines
@@ -248,3 +249,44 @@ def test_an_item_without_a_modality_has_no_edge_in_its_graph(build, batch, train
 def test_bad_keys_are_refused(build, bad):
     with pytest.raises(ConfigError, match=rf"\[{next(iter(bad))}\]"):
         build(**bad)
+
+
+class TestGolden(GoldenVectors):
+    model = "LATTICE"
+    keys = {
+        **{key: key for key in ("embedding_size", "feature_size", "n_ui_layers", "knn_k")},
+        **{"n_item_layers": "n_layers", "initial_weight": "lambda_coeff"},
+        "reg_weight": "reg_weight",
+    }
+    fixed = {"ui_graph": "authors"}
+    parameters = {
+        **TABLES,
+        **RAW,
+        **layers("project.{name}", "project.{name}"),
+        "modal_logit": "modal_logit",
+    }
+    terms = [("bpr",), ("reg",)]
+    wrong = {"ui_graph": "symmetric", "knn_k": 4, "initial_weight": 0.71}
+
+    def middle(self, golden):
+        model = golden.model
+        eye = torch.eye(model.n_items, dtype=torch.float64)
+        names = [f"graph_{name}" for name in model.modalities]
+        graphs = dense(dict(zip(names, model.initial_graphs, strict=True)))
+        return {**graphs, "item_graph": model._product(model.item_graph(), eye)}
+
+    def test_golden_later_batches(self, build):
+        golden = build()
+        golden.check_terms(self.terms)
+        golden.check_terms(self.terms).backward()
+        for name in ("user_id", "item_id"):
+            golden.check(f"grad.{name}", golden.gradient(name))
+        tables = set(TABLES.values())
+        grads = {name: p.grad for name, p in golden.model.named_parameters() if name not in tables}
+        assert all(grad is None for grad in grads.values())
+
+
+class TestGoldenSymmetric(TestGolden):
+    variant = "symmetric"
+    fixed = {"ui_graph": "symmetric"}
+    wrong = {"ui_graph": "authors", "n_ui_layers": 1}

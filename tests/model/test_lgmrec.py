@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from unittest.mock import patch
 
 import helpers_models as ref
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from helpers_golden import MODALITIES, TABLES, GoldenVectors, kept
 
 from recbole_sigrec.errors import ConfigError
 
@@ -215,3 +219,50 @@ def test_gradient_reaches_every_parameter(build):
 def test_bad_keys_are_refused(planted, make_config, key):
     with pytest.raises(ConfigError, match=rf"\[{next(iter(key))}\]"):
         make_config("LGMRec", planted.folder, **key)
+
+
+class TestGolden(GoldenVectors):
+    model = "LGMRec"
+    keys = {
+        **{key: key for key in ("embedding_size", "n_ui_layers", "n_mm_layers")},
+        **{"n_hyper_layers": "n_hyper_layer", "n_hyperedges": "hyper_num", "dropout": "rate"},
+        **{"global_weight": "alpha", "temperature": "tau"},
+        **{"cl_weight": "cl_weight", "reg_weight": "reg_weight"},
+    }
+    parameters = {
+        **TABLES,
+        **{f"project.{name}.weight": f"project.{name}.weight" for name in MODALITIES},
+        **{f"hyperedge.{name}.weight": f"hyperedges.{name}.weight" for name in MODALITIES},
+    }
+    terms = [("bpr",), ("hcl_user", "hcl_item"), ("norms",)]
+    wrong = {"n_hyper_layers": 1, "temperature": 0.21, "global_weight": 0.31}
+
+    @contextlib.contextmanager
+    def injected(self, golden, prefix=""):
+        noise, masks = (
+            [
+                torch.cat([golden.ours(f"rand.{kind}.{name}.{side}") for side in ("user", "item")])
+                for name in golden.model.modalities
+            ]
+            for kind in ("gumbel", "keep")
+        )
+        left = iter(noise)
+
+        def gumbel_softmax(logits, tau, dim):
+            return ((logits + next(left)) / tau).softmax(dim)
+
+        with kept(masks), patch.object(F, "gumbel_softmax", gumbel_softmax):
+            yield
+
+    def middle(self, golden):
+        golden.model.train()
+        with self.injected(golden):
+            return dict(zip(("user", "item"), golden.model.representations()))
+
+
+class TestGoldenWithDropout(TestGolden):
+    variant = "dropout"
+    wrong = {"dropout": 0.4, "cl_weight": 0.0011}
+
+    def middle(self, golden):
+        return {}  # the file has none with dropout

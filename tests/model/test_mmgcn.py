@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
+from helpers_golden import MODALITIES, N_USERS, GoldenVectors
 from recbole.data.interaction import Interaction
 
 from recbole_sigrec.errors import ConfigError
@@ -161,3 +165,84 @@ def test_gradient_reaches_every_parameter(build, batch, trained):
 def test_bad_keys_are_refused(build, bad):
     with pytest.raises(ConfigError, match=rf"\[{next(iter(bad))}\]"):
         build(**bad)
+
+
+BOTH = ("weight", "bias")
+
+
+def golden_layers():
+    """The golden name of each layer's parameter → ours."""
+    return {
+        f"layer.{name}.{n + 1}.{part}": f"layers.{name}.{n}.{part}"
+        for name in MODALITIES
+        for n in range(3)
+        for part in ("aggregate.weight", *(f"{p}.{q}" for p in ("own", "combine") for q in BOTH))
+    }
+
+
+class TestGolden(GoldenVectors):
+    """The authors' code leaves the preferences for text out of the regulariser, as ``injected``
+    does here; ids and preferences are trained in both."""
+
+    model = "MMGCN"
+    keys = {
+        key: key for key in ("embedding_size", "n_layers", "concat", "latent_size", "reg_weight")
+    }
+    parameters = {
+        "user_id": lambda get: get("ids")[: N_USERS + 1],
+        "item_id": lambda get: get("ids")[N_USERS + 1 :],
+        **{f"user_preference.{name}": f"preference.{name}" for name in MODALITIES},
+        **{f"project.image.{part}": f"reduce.image.{part}" for part in BOTH},
+        **golden_layers(),
+    }
+    terms = [("bpr",), ("reg_id", "reg_preference.image")]
+    wrong = {"reg_weight": 0.11, "n_layers": 4}
+
+    @contextlib.contextmanager
+    def injected(self, golden, prefix=""):
+        model, whole = golden.model, golden.model.calculate_loss
+
+        def calculate_loss(interaction):
+            bpr, l2 = whole(interaction)
+            return bpr, l2 - model.keys.reg_weight * model.preference["text"][1:].square().mean()
+
+        with patch.object(model, "calculate_loss", calculate_loss):
+            yield
+
+    def middle(self, golden):
+        return {"representation": golden.model.forward()}
+
+
+class TestGoldenAllPreferences(TestGolden):
+    """The regulariser is of the preferences for all modalities, as ours is."""
+
+    variant = "all_preferences"
+    terms = [("bpr",), ("reg_id", "reg_preference.image", "reg_preference.text")]
+    injected = GoldenVectors.injected
+    wrong = {"reg_weight": 0.11}
+
+    def arrays(self):
+        arrays = super().arrays()
+        return {**arrays, "weight.reg_preference.text": arrays["weight.reg_preference.image"]}
+
+
+class TestGoldenByAddition(TestGolden):
+    variant = "add"
+    fixed = {"concat": False}
+    wrong = {"reg_weight": 0.11}
+
+    def arrays(self):
+        """Without the main vectors' gradients; W_3 has the columns of h alone."""
+        arrays = super().arrays()
+        arrays["term.bpr"] = arrays["loss"] - sum(arrays[f"wterm.{name}"] for name in self.terms[1])
+        found = {}
+        for name, array in arrays.items():
+            if name.startswith("grad.") and f"variant.add.{name}" not in arrays:
+                continue
+            if name.startswith("param.") and name.endswith("combine.weight"):
+                array = array[:, : -arrays["cfg.embedding_size"]]
+            found[name] = array
+        return found
+
+    def middle(self, golden):
+        return {}  # the file has none by addition

@@ -6,8 +6,10 @@ import helpers_models as ref
 import numpy as np
 import pytest
 import torch
+from helpers_golden import MODALITIES, RAW, TABLES, GoldenVectors, dense, kept, layers
 
 from recbole_sigrec.errors import ConfigError
+from recbole_sigrec.model.batch import Batch
 
 VARIANTS = {
     "defaults": {},
@@ -160,3 +162,47 @@ def test_gradient_reaches_every_parameter(build, trained):
 def test_bad_keys_are_refused(planted, make_config, key):
     with pytest.raises(ConfigError, match=rf"\[{next(iter(key))}\]"):
         make_config("SMORE", planted.folder, **key)
+
+
+VIEWS = (*MODALITIES, "fused")
+
+
+class TestGolden(GoldenVectors):
+    model = "SMORE"
+    keys = {
+        **{key: key for key in ("embedding_size", "n_ui_layers", "n_layers", "temperature")},
+        **{"knn_k": "image_knn_k", "dropout": "dropout_rate", "cl_weight": "cl_loss"},
+        "reg_weight": "reg_weight",
+    }
+    parameters = {
+        **TABLES,
+        **RAW,
+        **layers("project.{name}", "project.{name}"),
+        **layers("query.{name}.0", "query.{n}.0"),
+        **{f"query.{name}.2.weight": f"query.{n}.2.weight" for n, name in enumerate(MODALITIES)},
+        **{f"filter.{name}": lambda get, n=n: get("filters")[n] for n, name in enumerate(VIEWS)},
+        **{
+            f"{golden}.{name}.{part}": f"{golden}.{n}.{part}"
+            for golden in ("gate", "preference")
+            for n, name in enumerate(VIEWS)
+            for part in ("weight", "bias")
+        },
+    }
+    terms = [("bpr",), ("infonce_user", "infonce_item"), ("reg",)]
+    wrong = {"n_layers": 1, "knn_k": 4, "temperature": 0.21}
+
+    def injected(self, golden, prefix=""):
+        nodes = Batch.from_interaction(golden.model, golden.batch()).nodes
+        return kept([golden.ours(f"rand.keep.{name}")[nodes] for name in VIEWS])
+
+    def middle(self, golden):
+        model = golden.model.eval()  # the file has none with dropout
+        behavior, side = model.forward()
+        graphs = {f"graph_{name}": graph for name, graph in zip(VIEWS, model.item_graph)}
+        return {"behavior": behavior, "side": side, **dense(graphs)}
+
+
+class TestGoldenWithDropout(TestGolden):
+    variant = "dropout"
+    keys = {**TestGolden.keys, "dropout": "rate"}
+    wrong = {"dropout": 0.29, "cl_weight": 0.11}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers_golden import TABLES, GoldenVectors
 
 from recbole_sigrec.errors import ConfigError
 
@@ -125,3 +126,20 @@ def test_gradient_reaches_every_parameter(build, batch):
 def test_bad_keys_are_refused(build, bad):
     with pytest.raises(ConfigError, match=rf"\[{next(iter(bad))}\]"):
         build(**bad)
+
+
+class TestGolden(GoldenVectors):
+    model = "VBPR"
+    keys = {key: key for key in ("embedding_size", "reg_weight")}
+    parameters = {
+        "user": TABLES["user_id"],
+        "item_id": TABLES["item_id"],
+        "project.bias": "project.bias",
+        "project.image.weight": lambda get: get("project.weight")[:, :12],
+        "project.text.weight": lambda get: get("project.weight")[:, 12:],
+    }
+    terms = [("bpr",), ("reg",)]
+    wrong = {"reg_weight": 0.71, "modalities": ["text", "image"]}
+
+    def middle(self, golden):
+        return {"item": golden.model.representations()[1]}
