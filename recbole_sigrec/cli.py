@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "make a public data set from its published files",
     "import": "make a data set of your table, or of another toolbox's folder",
     "encode": "make a feature file of texts or images",
+    "models": "the models that can be named, and what they do",
     "inspect": "tell whether a data set is sound",
     "export": "a trained model as a bundle that needs neither its data nor torch",
     "recommend": "the best items of users, from a bundle, as a file",

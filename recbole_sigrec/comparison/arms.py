@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_sigrec.config import Config
 from recbole_sigrec.config.keys import SHARED_KEYS, keys_of
+from recbole_sigrec.config.registry import model_name
 from recbole_sigrec.errors import ConfigError, some
 from recbole_sigrec.json_object import jsonable
 from recbole_sigrec.training import checkpoint
@@ -47,7 +48,9 @@ class Arm:
         """An arm of a model's name or class, labelled so; an arm is left as it is."""
         if isinstance(model, Arm):
             return model
-        return cls(model if isinstance(model, str) else model.__name__, model)
+        if isinstance(model, str):
+            return cls(model_name(model), model)
+        return cls(model.__name__, model)
 
     @property
     def stem(self) -> str:

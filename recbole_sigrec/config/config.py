@@ -22,7 +22,7 @@ from recbole_sigrec.config.metric_keys import (
     default_valid_metric,
 )
 from recbole_sigrec.config.property_files import BY_MODEL, PROPERTY_ONLY, by_model, known_keys
-from recbole_sigrec.config.registry import is_foreign, resolve_model
+from recbole_sigrec.config.registry import is_foreign, model_name, resolve_model
 from recbole_sigrec.config.script import script_arguments
 from recbole_sigrec.config.sub_keys import check_sub_keys
 from recbole_sigrec.config.values import parse_command_line, parse_value
@@ -140,7 +140,7 @@ class Config(RecBoleConfig):
         model = defaults["model"] if model is None else model
         dataset = defaults["dataset"] if dataset is None else dataset
         model_class = model if isinstance(model, type) else resolve_model(str(model))
-        name = model_class.__name__ if isinstance(model, type) else str(model)
+        name = model_class.__name__ if isinstance(model, type) else model_name(str(model))
         if model_class.type not in (ModelType.GENERAL, ModelType.TRADITIONAL):
             raise ConfigError(
                 f"model [{name}] is of type {model_class.type.name.lower()}; this plugin trains "

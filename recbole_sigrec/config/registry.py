@@ -31,6 +31,13 @@ def known_models() -> tuple[str, ...]:
     return (*MODELS, *sorted(recbole_models() - MODELS.keys()))
 
 
+@functools.cache
+def model_name(given: str) -> str:
+    """A model's name as it is written, from any case of it; an unknown one is left as it is."""
+    known = known_models()
+    return {name.lower(): name for name in known}.get(given.lower(), given)
+
+
 def is_foreign(model: type) -> bool:
     """Whether a model's class is neither RecBole's nor this plugin's."""
     return not model.__module__.startswith(("recbole.", "recbole_sigrec."))
@@ -38,11 +45,12 @@ def is_foreign(model: type) -> bool:
 
 @functools.cache
 def resolve_model(name: str) -> type:
-    """The class of a model's name.
+    """The class of a model's name, in any case.
 
     Raises:
         ConfigError: no model has that name, or it cannot run on current libraries.
     """
+    name = model_name(name)
     module = {**MODELS, **REPLACED}.get(name)
     if module is not None:
         return getattr(import_module(module), name)

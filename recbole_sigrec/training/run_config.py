@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_sigrec.config import Config
 from recbole_sigrec.config.keys import RESUME_KEYS
+from recbole_sigrec.config.registry import model_name
 from recbole_sigrec.config.values import parse_command_line, parse_value
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.training import checkpoint
@@ -53,7 +54,7 @@ def run_config(
             f"config key [{key}]: the configuration is that of {file}; leave out {what}"
         )
     state = checkpoint.load_model(file)
-    if isinstance(model, str) and model != state["model"]:
+    if isinstance(model, str) and model_name(model) != state["model"]:
         raise ConfigError(f"{file} is of model [{state['model']}], not [{model}]")
     kind = model_of(state, file, model if isinstance(model, type) else None)
     if key == "warm_start":

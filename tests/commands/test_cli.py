@@ -1,13 +1,15 @@
 """The command line: every command has its module, help and errors."""
 
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from recbole_sigrec import __version__, cli
-from recbole_sigrec.model_names import MODELS
+from recbole_sigrec.model_names import KNOWN, MODELS
 from recbole_sigrec.preparation.prepare import DATASETS
 
 
@@ -100,3 +102,22 @@ def test_ctrl_c_in_training(planted, make_values):
 def test_wrong_arguments_are_told(arguments, message, capsys):
     assert cli.main(["run", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_list_of_models_is_that_of_the_documentation(capsys):
+    """Each of ours with its venue and what it does; RecBole's that can run here."""
+    assert cli.main(["models"]) == 0
+    ours, theirs = capsys.readouterr().out.split("\n\n")
+    assert [line.split()[0] for line in ours.splitlines()] == list(MODELS)
+    names = theirs.strip().removeprefix("RecBole's: ").split(", ")
+    assert {"LightGCN", "BPR", "Random", "EASE"} <= set(names)
+    assert "SpectralCF" not in theirs and "SASRec" not in theirs
+    page = Path(__file__).parents[2] / "docs" / "models.md"
+    if not page.is_file():
+        pytest.skip("the documentation is not here")
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \|$", page.read_text("utf-8"), re.MULTILINE)
+    told = {name: (published, about) for name, published, about in rows}
+    assert list(told)[: len(KNOWN)] == list(KNOWN)
+    for name, known in KNOWN.items():
+        assert told[name][0].startswith(known.published), name
+        assert told[name][1].startswith(known.about), name

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from recbole.config import configurator
 
 import recbole_sigrec
-from recbole_sigrec import Config
+from recbole_sigrec import Arm, Config
 from recbole_sigrec.config import keys, property_files
 from recbole_sigrec.config.property_files import property_root
-from recbole_sigrec.config.registry import resolve_model
+from recbole_sigrec.config.registry import known_models, resolve_model
 from recbole_sigrec.config.values import parse_command_line, parse_value
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.model.base import MultimodalRecommender
@@ -104,6 +104,16 @@ def test_data_set_properties_may_hold_values_of_one_model(tmp_path, monkeypatch)
     assert other["knn_k"] != 17
     assert all("model_defaults" not in found for found in (sigrec, bm3, gcn, other))
     assert make(values={"knn_k": 3})["knn_k"] == 3  # what the user says comes first
+
+
+def test_a_models_name_is_taken_in_any_case():
+    """No two names are one but for their case."""
+    assert len({name.lower() for name in known_models()}) == len(known_models())
+    for written, name in (("mgcn", "MGCN"), ("sigrec", "SIGRec"), ("LIGHTGCN", "LightGCN")):
+        config = Config(written, "toy", config_dict={"state": "ERROR"})
+        assert config["model"] == name and config["knn_k" if name != "LightGCN" else "n_layers"]
+        assert resolve_model(written) is resolve_model(name)
+        assert Arm.from_model(written).label == name
 
 
 def test_a_file_of_the_users_may_hold_values_of_one_model(tmp_path):
