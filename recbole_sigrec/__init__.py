@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.lattice import LATTICE as LATTICE
     from recbole_sigrec.model.lgmrec import LGMRec as LGMRec
     from recbole_sigrec.model.mgcn import MGCN as MGCN
+    from recbole_sigrec.model.mmgcf import MMGCF as MMGCF
     from recbole_sigrec.model.mmgcn import MMGCN as MMGCN
     from recbole_sigrec.model.sigrec import SIGRec as SIGRec
     from recbole_sigrec.model.smore import SMORE as SMORE
@@ -62,6 +63,7 @@ _MODULES = {
     "LATTICE": "model.lattice",
     "LGMRec": "model.lgmrec",
     "MGCN": "model.mgcn",
+    "MMGCF": "model.mmgcf",
     "MMGCN": "model.mmgcn",
     "SIGRec": "model.sigrec",
     "SMORE": "model.smore",
