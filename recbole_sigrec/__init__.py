@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.mmgcf import MMGCF as MMGCF
     from recbole_sigrec.model.mmgcn import MMGCN as MMGCN
     from recbole_sigrec.model.sigrec import SIGRec as SIGRec
+    from recbole_sigrec.model.slmrec import SLMRec as SLMRec
     from recbole_sigrec.model.smore import SMORE as SMORE
     from recbole_sigrec.model.vbpr import VBPR as VBPR
     from recbole_sigrec.preparation.importers import import_data as import_data
@@ -66,6 +67,7 @@ _MODULES = {
     "MMGCF": "model.mmgcf",
     "MMGCN": "model.mmgcn",
     "SIGRec": "model.sigrec",
+    "SLMRec": "model.slmrec",
     "SMORE": "model.smore",
     "VBPR": "model.vbpr",
     "import_data": "preparation.importers",

@@ -501,6 +501,7 @@ def test_properties_of_our_models_are_their_keys(model):
         "learning_rate",
         "stopping_step",
         "train_neg_sample_args",
+        "weight_decay",
     } | property_files.PROPERTY_ONLY
     assert set(values) - fields <= shared | set(overall)
     assert not fields & set(overall)

@@ -132,7 +132,7 @@ def test_what_a_refit_may_not_change(copied, run_on, tmp_path, capsys):
 # ---- warm start ----------------------------------------------------------------------------------
 
 WARM = ["SIGRec", "BM3", "FREEDOM", "LATTICE", "LGMRec", "MGCN", "MMGCN", "SMORE", "VBPR"]
-WARM += ["COHESION", "BPR", "LightGCN", "MMGCF"]
+WARM += ["COHESION", "BPR", "LightGCN", "MMGCF", "SLMRec"]
 
 
 def parameters(checkpoint):
