@@ -20,13 +20,9 @@ KNOWN = {
     "VBPR": KnownModel("vbpr", "AAAI 2016", "features beside id embeddings"),
     "MMGCN": KnownModel("mmgcn", "ACM MM 2019", "a graph network for each modality"),
     "LATTICE": KnownModel("lattice", "ACM MM 2021", "item graph learned anew in each epoch"),
-    "BM3": KnownModel(
-        "bm3", "WWW 2023", "no negatives: two views learn from each other"
-    ),
+    "BM3": KnownModel("bm3", "WWW 2023", "no negatives: two views learn from each other"),
     "FREEDOM": KnownModel("freedom", "ACM MM 2023", "frozen item graph, pruned user-item graph"),
-    "MGCN": KnownModel(
-        "mgcn", "ACM MM 2023", "features purified, and fused, by behavior"
-    ),
+    "MGCN": KnownModel("mgcn", "ACM MM 2023", "features purified, and fused, by behavior"),
     "LGMRec": KnownModel("lgmrec", "AAAI 2024", "local graphs and a learned global hypergraph"),
     "SMORE": KnownModel("smore", "WSDM 2025", "modalities filtered and fused in the spectrum"),
     "COHESION": KnownModel("cohesion", "SIGIR 2025", "written from its abstract alone"),

@@ -24,7 +24,7 @@ from recbole_sigrec.files import write_csv, write_text
 from recbole_sigrec.json_object import JsonObject
 from recbole_sigrec.training.result import versions
 from recbole_sigrec.tuning.space import decode
-from recbole_sigrec.tuning.study import DATABASE, TABLE, Task, damage_told, was_cut_off
+from recbole_sigrec.tuning.study import DATABASE, TABLE, Task, best_trial, was_cut_off
 
 BEST = "best.yaml"  # in a search's folder
 MODELS = "models.yaml"  # beside the folders of several
@@ -119,14 +119,14 @@ def write_best(study: optuna.Study, task: Task) -> TuningResult:
         errors = [f"trial {r['trial']}: {r['error']}" for r in rows if r["error"]]
         errors.append("all were cut off before their first validation")
         raise SIGRecError(f"no trial in [{task.out}] was completed; {errors[0]}")
-    with damage_told(task):
-        best = study.best_trial
+    best = best_trial(study, task)
+    assert best.value is not None
     write_text(_best_file(study, task), task.out / BEST)
     return TuningResult(
         model=task.base["model"],
         dataset=task.base["dataset"],
         metric=task.metric,
-        score=study.best_value,
+        score=best.value,
         best_epoch=rows[best.number]["best_epoch"],
         values=decode(best.params),
         file=str(task.out / BEST),
@@ -205,7 +205,7 @@ def shown_command(parts: Sequence[str], windows: bool = os.name == "nt") -> str:
 
 
 def _best_file(study: optuna.Study, task: Task) -> str:
-    best = study.best_trial
+    best = best_trial(study, task)
     states = [trial.state for trial in study.get_trials(deepcopy=False) if not was_cut_off(trial)]
     found = {**versions(), "optuna": optuna.__version__}
     return (

@@ -31,6 +31,7 @@ from recbole_sigrec.tuning.space import check_space, decode, read_space
 from recbole_sigrec.tuning.study import (
     ATTEMPTS,
     Task,
+    best_trial,
     check_same,
     check_trials,
     end_interrupted,
@@ -117,7 +118,7 @@ def search(task: Task) -> TuningResult:
                     ) from None
         outputs.write_table(study, task)
         found = outputs.write_best(study, task)
-    print(f"best: {outputs.line(study.best_trial, task)}\n{found.command}")
+    print(f"best: {outputs.line(best_trial(study, task), task)}\n{found.command}")
     return found
 
 

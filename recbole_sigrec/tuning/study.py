@@ -226,6 +226,26 @@ def was_cut_off(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
 
 
+def best_trial(study: optuna.Study, task: Task) -> FrozenTrial:
+    """The completed trial with the best score; there must be one.
+
+    Of equal scores, that whose configuration was begun first: a trial that was cut off and run anew
+    has another number, and a search has one result however often it was cut off.
+
+    Raises:
+        DataError: the study is damaged.
+    """
+    first: dict[str, int] = {}
+    with damage_told(task):
+        for trial in study.get_trials(deepcopy=False):
+            first.setdefault(to_text(trial.user_attrs["params"]), trial.number)
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        scores = [trial.value for trial in complete if trial.value is not None]
+        best = max(scores) if task.direction == "maximize" else min(scores)
+        equal = [trial for trial in complete if trial.value == best]
+        return min(equal, key=lambda trial: first[to_text(trial.user_attrs["params"])])
+
+
 def given_up(study: optuna.Study) -> set[str]:
     """The configurations, as JSON, that were begun ``ATTEMPTS`` times without a validation.
 

@@ -11,6 +11,7 @@ import shlex
 import sqlite3
 import sys
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -334,10 +335,6 @@ DAMAGE = {
         lambda: change("delete from study_directions"),
         "is no study of Optuna, or is damaged",
     ),
-    "a name that is no text": (
-        lambda: change("insert into trial_system_attributes values (99, 1, x'00', '1')"),
-        "is no study of Optuna, or is damaged",
-    ),
     "a trial without values": (
         lambda: change(
             "delete from trial_user_attributes where key = 'params' and trial_id = 2",
@@ -400,6 +397,17 @@ def test_a_search_killed_between_the_hash_and_the_end_of_a_trial_goes_on(tuned, 
         patch.setattr(optuna.Study, "tell", interrupt)
         tuned(trials=3)
     assert tried(tuned(trials=3)) == tried(whole)
+
+
+@pytest.mark.parametrize(("other", "best"), [(0.5, 2), (0.6, 1), (0.4, 2)])
+def test_of_equal_scores_the_first_configuration_wins_even_if_it_was_cut_off(other, best):
+    """Of two trials at a time the first was cut off, and run anew after the second had ended."""
+    made = optuna.create_study(direction="maximize")
+    for state, value, width in (("FAIL", None, 1), ("COMPLETE", other, 2), ("COMPLETE", 0.5, 1)):
+        state, attrs = optuna.trial.TrialState[state], {"params": {"width": width}}
+        made.add_trial(optuna.trial.create_trial(state=state, value=value, user_attrs=attrs))
+    task = types.SimpleNamespace(direction="maximize", out=Path("out"))
+    assert study.best_trial(made, task).number == best
 
 
 def test_a_study_on_a_full_disk_is_told(tuned, stub):
