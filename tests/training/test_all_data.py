@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import helpers_data
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,8 +132,7 @@ def test_what_a_refit_may_not_change(copied, run_on, tmp_path, capsys):
 
 # ---- warm start ----------------------------------------------------------------------------------
 
-WARM = ["SIGRec", "BM3", "FREEDOM", "LATTICE", "LGMRec", "MGCN", "MMGCN", "SMORE", "VBPR"]
-WARM += ["COHESION", "BPR", "LightGCN", "MMGCF", "SLMRec"]
+WARM = [*helpers_data.LEARNED, "BPR", "LightGCN"]
 
 
 def parameters(checkpoint):
