@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.mgcn import MGCN as MGCN
     from recbole_sigrec.model.mmgcf import MMGCF as MMGCF
     from recbole_sigrec.model.mmgcn import MMGCN as MMGCN
+    from recbole_sigrec.model.pgl import PGL as PGL
     from recbole_sigrec.model.sigrec import SIGRec as SIGRec
     from recbole_sigrec.model.slmrec import SLMRec as SLMRec
     from recbole_sigrec.model.smore import SMORE as SMORE
@@ -66,6 +67,7 @@ _MODULES = {
     "MGCN": "model.mgcn",
     "MMGCF": "model.mmgcf",
     "MMGCN": "model.mmgcn",
+    "PGL": "model.pgl",
     "SIGRec": "model.sigrec",
     "SLMRec": "model.slmrec",
     "SMORE": "model.smore",

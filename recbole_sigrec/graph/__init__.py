@@ -20,6 +20,7 @@ from recbole_sigrec.graph.propagation import (
 from recbole_sigrec.graph.pruning import PrunedGraph
 from recbole_sigrec.graph.ridge import ridge_graph, ridge_weights
 from recbole_sigrec.graph.semantic import semantic_graph
+from recbole_sigrec.graph.spectral import spectral_graph, spectral_subgraph
 
 __all__ = [
     "PrunedGraph",
@@ -42,4 +43,6 @@ __all__ = [
     "ridge_graph",
     "ridge_weights",
     "semantic_graph",
+    "spectral_graph",
+    "spectral_subgraph",
 ]
