@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.content_ease import ContentEASE as ContentEASE
     from recbole_sigrec.model.content_knn import ContentKNN as ContentKNN
     from recbole_sigrec.model.freedom import FREEDOM as FREEDOM
+    from recbole_sigrec.model.gume import GUME as GUME
     from recbole_sigrec.model.lattice import LATTICE as LATTICE
     from recbole_sigrec.model.lgmrec import LGMRec as LGMRec
     from recbole_sigrec.model.mgcn import MGCN as MGCN
@@ -62,6 +63,7 @@ _MODULES = {
     "ContentEASE": "model.content_ease",
     "ContentKNN": "model.content_knn",
     "FREEDOM": "model.freedom",
+    "GUME": "model.gume",
     "LATTICE": "model.lattice",
     "LGMRec": "model.lgmrec",
     "MGCN": "model.mgcn",

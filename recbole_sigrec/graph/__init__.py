@@ -2,6 +2,7 @@
 
 from recbole_sigrec.graph.adjacency import (
     bipartite_graph,
+    common_edges,
     infuse,
     interaction_matrix,
     normalize,
@@ -30,6 +31,7 @@ __all__ = [
     "cached_graph",
     "collaborative_graph",
     "collaborative_topk",
+    "common_edges",
     "content_vectors",
     "cosine_topk",
     "infuse",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -96,3 +99,15 @@ def infuse(semantic: sp.csr_matrix, collaborative: sp.csr_matrix, weight: float)
     mixed = sp.csr_matrix((1.0 - weight) * semantic + weight * collaborative, dtype=np.float32)
     mixed.eliminate_zeros()
     return mixed
+
+
+def common_edges(graphs: Iterable[sp.csr_matrix]) -> sp.csr_matrix:
+    """The edges that all graphs have, of weight 1, without loops: each [n, n] → [n, n].
+
+    GUME (arXiv 2407.12338) takes those of the modalities' k-NN graphs into the user-item graph.
+    """
+    common = sp.csr_matrix(functools.reduce(lambda a, b: a.multiply(b), graphs))
+    common.setdiag(0.0)
+    common.eliminate_zeros()
+    common.data[:] = 1.0
+    return common

@@ -415,7 +415,7 @@ class TestOurModels:
 @pytest.mark.parametrize("name", [name for name in OURS if name != "SIGRec"])
 def test_an_imputed_vector_acts_on_nothing(ready, name):
     """Also where no layer of an item graph, which has no edge for it, comes after it."""
-    layers = {"n_layers": 0} if name in ("MGCN", "SMORE") else {}
+    layers = {"n_layers": 0} if name in ("MGCN", "SMORE", "GUME") else {}
     models = [ready(name, missing_modality=how, **layers) for how in ("zero", "mean")]
     assert not all(mask[1:].all() for mask in models[0].model.mask.values())
     zero, mean = (all_scores(one.model, one.dataset.user_num) for one in models)
