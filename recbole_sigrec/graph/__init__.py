@@ -11,6 +11,7 @@ from recbole_sigrec.graph.approximate import approximate_topk
 from recbole_sigrec.graph.cache import cached_graph
 from recbole_sigrec.graph.collaborative import collaborative_graph, collaborative_topk
 from recbole_sigrec.graph.content import content_vectors
+from recbole_sigrec.graph.cooccurrence import CooccurrenceGraph, cooccurrence_topk
 from recbole_sigrec.graph.knn import cosine_topk, kept_cosines, knn_graph
 from recbole_sigrec.graph.propagation import (
     SparseGraph,
@@ -24,6 +25,7 @@ from recbole_sigrec.graph.semantic import semantic_graph
 from recbole_sigrec.graph.spectral import spectral_graph, spectral_subgraph
 
 __all__ = [
+    "CooccurrenceGraph",
     "PrunedGraph",
     "SparseGraph",
     "approximate_topk",
@@ -33,6 +35,7 @@ __all__ = [
     "collaborative_topk",
     "common_edges",
     "content_vectors",
+    "cooccurrence_topk",
     "cosine_topk",
     "infuse",
     "interaction_matrix",
