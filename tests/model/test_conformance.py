@@ -30,8 +30,14 @@ ON_PLANTED = {
     # With the default's sharp softmax it goes on learning, as MMGCN does, the one item that each
     # user took of another group: most of what it then ranks wrongly is of that group.
     "SLMRec": {"temperature": 0.5},
+    # A mean over entries of preferences alone: by the default 61 users learn their odd items too.
+    "DualGNN": {"reg_weight": 3.0},
 }
 """Keys with which a model finds the planted groups, where not with its defaults."""
+
+SUMS = ("DualGNN",)
+"""Their representations are sums of layers of unit rows, not means: scores of about 10, which
+float32 rounds by 1e-6."""
 
 RESULT_KEYS = {
     *("model", "dataset", "seed", "config", "split", "best_valid_result", "test_result"),
@@ -180,7 +186,8 @@ class TestEveryModel:
                 one = prepared.model.full_sort_predict(
                     Interaction({"user_id": torch.tensor([user])})
                 )
-                torch.testing.assert_close(one.view(-1), full[user - 1], atol=1e-6, rtol=0)
+                rtol = 1e-6 if name in SUMS else 0
+                torch.testing.assert_close(one.view(-1), full[user - 1], atol=1e-6, rtol=rtol)
 
     def test_a_checkpoint_is_plain_and_holds_no_cache(self, trained, name):
         prepared = trained(name)
