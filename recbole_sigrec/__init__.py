@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.cohesion import COHESION as COHESION
     from recbole_sigrec.model.content_ease import ContentEASE as ContentEASE
     from recbole_sigrec.model.content_knn import ContentKNN as ContentKNN
+    from recbole_sigrec.model.dragon import DRAGON as DRAGON
     from recbole_sigrec.model.dualgnn import DualGNN as DualGNN
     from recbole_sigrec.model.freedom import FREEDOM as FREEDOM
     from recbole_sigrec.model.gume import GUME as GUME
@@ -63,6 +64,7 @@ _MODULES = {
     "COHESION": "model.cohesion",
     "ContentEASE": "model.content_ease",
     "ContentKNN": "model.content_knn",
+    "DRAGON": "model.dragon",
     "DualGNN": "model.dualgnn",
     "FREEDOM": "model.freedom",
     "GUME": "model.gume",

@@ -32,10 +32,11 @@ ON_PLANTED = {
     "SLMRec": {"temperature": 0.5},
     # A mean over entries of preferences alone: by the default 61 users learn their odd items too.
     "DualGNN": {"reg_weight": 3.0},
+    "DRAGON": {"reg_weight": 1.0},
 }
 """Keys with which a model finds the planted groups, where not with its defaults."""
 
-SUMS = ("DualGNN",)
+SUMS = ("DualGNN", "DRAGON")
 """Their representations are sums of layers of unit rows, not means: scores of about 10, which
 float32 rounds by 1e-6."""
 
