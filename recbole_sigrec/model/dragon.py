@@ -37,20 +37,15 @@ from collections.abc import Sequence
 
 import torch
 
-from recbole_sigrec.config import Config, setting
+from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, propagate
-from recbole_sigrec.model.item_graphs import ItemGraphKeys, item_graphs, mixed_item_graph
+from recbole_sigrec.model.item_graphs import MixedItemGraphKeys, item_graphs, mixed_item_graph
 from recbole_sigrec.model.modality_branch import UserGraphKeys, UserGraphRecommender
 
 
-class DRAGONKeys(UserGraphKeys, ItemGraphKeys):
+class DRAGONKeys(UserGraphKeys, MixedItemGraphKeys):
     """The keys of DRAGON; their defaults are in ``properties/model/DRAGON.yaml``."""
-
-    n_item_layers: int = setting("L_ii, layers on the item graph", ge=0)
-    modality_weights: dict[str, float] | None = setting(
-        "α: {modality: its share of the item graph}"
-    )
 
 
 class DRAGON(UserGraphRecommender[DRAGONKeys]):

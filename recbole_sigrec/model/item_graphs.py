@@ -27,6 +27,15 @@ class ItemGraphKeys(Keys):
     knn_symmetric: bool = setting("keep an edge in both directions if either end has it")
 
 
+class MixedItemGraphKeys(ItemGraphKeys):
+    """The keys of one mixed item graph, and of propagation over it."""
+
+    n_item_layers: int = setting("L_ii, layers on the item graph", ge=0)
+    modality_weights: dict[str, float] | None = setting(
+        "α: {modality: its share of the item graph}"
+    )
+
+
 def item_graphs(
     config: Config, features: Mapping[str, torch.Tensor], mask: Mapping[str, torch.Tensor]
 ) -> dict[str, sp.csr_matrix]:
