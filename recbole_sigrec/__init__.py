@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.gume import GUME as GUME
     from recbole_sigrec.model.lattice import LATTICE as LATTICE
     from recbole_sigrec.model.lgmrec import LGMRec as LGMRec
+    from recbole_sigrec.model.mentor import MENTOR as MENTOR
     from recbole_sigrec.model.mgcn import MGCN as MGCN
     from recbole_sigrec.model.mmgcf import MMGCF as MMGCF
     from recbole_sigrec.model.mmgcn import MMGCN as MMGCN
@@ -70,6 +71,7 @@ _MODULES = {
     "GUME": "model.gume",
     "LATTICE": "model.lattice",
     "LGMRec": "model.lgmrec",
+    "MENTOR": "model.mentor",
     "MGCN": "model.mgcn",
     "MMGCF": "model.mmgcf",
     "MMGCN": "model.mmgcn",
