@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.content_knn import ContentKNN as ContentKNN
     from recbole_sigrec.model.dragon import DRAGON as DRAGON
     from recbole_sigrec.model.dualgnn import DualGNN as DualGNN
+    from recbole_sigrec.model.damrs import DAMRS as DAMRS
     from recbole_sigrec.model.freedom import FREEDOM as FREEDOM
     from recbole_sigrec.model.gume import GUME as GUME
     from recbole_sigrec.model.lattice import LATTICE as LATTICE
@@ -67,6 +68,7 @@ _MODULES = {
     "ContentKNN": "model.content_knn",
     "DRAGON": "model.dragon",
     "DualGNN": "model.dualgnn",
+    "DAMRS": "model.damrs",
     "FREEDOM": "model.freedom",
     "GUME": "model.gume",
     "LATTICE": "model.lattice",

@@ -208,6 +208,9 @@ class GoldenVectors:
         """While the block runs, the model draws what the vectors name; by default it draws none."""
         yield
 
+    def arrange(self, golden: Golden) -> None:
+        """Give the model what the vectors' keys and parameters leave open; by default nothing."""
+
     def middle(self, golden: Golden) -> dict[str, torch.Tensor]:
         """Name (``mid.<name>``) → what the model has in its place, by our ids."""
         return {}
@@ -233,7 +236,9 @@ class GoldenVectors:
             folder = write_vectors(tmp_path / "data", arrays)
             given = {"topk": [5, 20], **keys, **self.fixed, **overrides}
             prepared = prepare(make_config(self.model, folder, **given))
-            return Golden(arrays, prepared, self.parameters)
+            golden = Golden(arrays, prepared, self.parameters)
+            self.arrange(golden)
+            return golden
 
         return build
 

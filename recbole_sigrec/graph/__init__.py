@@ -7,6 +7,7 @@ from recbole_sigrec.graph.adjacency import (
     interaction_matrix,
     normalize,
 )
+from recbole_sigrec.graph.agreement import agreeing_neighbors, agreement_graphs
 from recbole_sigrec.graph.approximate import approximate_topk
 from recbole_sigrec.graph.cache import cached_graph
 from recbole_sigrec.graph.collaborative import collaborative_graph, collaborative_topk
@@ -28,6 +29,8 @@ __all__ = [
     "CooccurrenceGraph",
     "PrunedGraph",
     "SparseGraph",
+    "agreeing_neighbors",
+    "agreement_graphs",
     "approximate_topk",
     "bipartite_graph",
     "cached_graph",
