@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.damrs import DAMRS as DAMRS
     from recbole_sigrec.model.freedom import FREEDOM as FREEDOM
     from recbole_sigrec.model.gume import GUME as GUME
+    from recbole_sigrec.model.grcn import GRCN as GRCN
     from recbole_sigrec.model.lattice import LATTICE as LATTICE
     from recbole_sigrec.model.lgmrec import LGMRec as LGMRec
     from recbole_sigrec.model.mentor import MENTOR as MENTOR
@@ -71,6 +72,7 @@ _MODULES = {
     "DAMRS": "model.damrs",
     "FREEDOM": "model.freedom",
     "GUME": "model.gume",
+    "GRCN": "model.grcn",
     "LATTICE": "model.lattice",
     "LGMRec": "model.lgmrec",
     "MENTOR": "model.mentor",

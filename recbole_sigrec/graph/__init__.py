@@ -13,6 +13,7 @@ from recbole_sigrec.graph.cache import cached_graph
 from recbole_sigrec.graph.collaborative import collaborative_graph, collaborative_topk
 from recbole_sigrec.graph.content import content_vectors
 from recbole_sigrec.graph.cooccurrence import CooccurrenceGraph, cooccurrence_topk
+from recbole_sigrec.graph.edges import EdgeGraph
 from recbole_sigrec.graph.knn import cosine_topk, kept_cosines, knn_graph
 from recbole_sigrec.graph.propagation import (
     SparseGraph,
@@ -27,6 +28,7 @@ from recbole_sigrec.graph.spectral import spectral_graph, spectral_subgraph
 
 __all__ = [
     "CooccurrenceGraph",
+    "EdgeGraph",
     "PrunedGraph",
     "SparseGraph",
     "agreeing_neighbors",

@@ -54,11 +54,11 @@ class SparseGraph(torch.nn.Module):
 
     def matmul(self, dense: torch.Tensor) -> torch.Tensor:
         """A @ dense, outside the autograd graph: [m, d] → [n, d]."""
-        return _product(*self.entries(), dense)
+        return csr_product(*self.entries(), dense)
 
     def matmul_transposed(self, dense: torch.Tensor) -> torch.Tensor:
         """Aᵀ @ dense, outside the autograd graph: [n, d] → [m, d]."""
-        return _product(*self.entries(transposed=True), dense)
+        return csr_product(*self.entries(transposed=True), dense)
 
     def forward(self, dense: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
         """A @ dense, or the given rows of it.
@@ -100,14 +100,14 @@ class _Rows:
         """A[rows] @ dense: [m, d] → [r, d]."""
         if self.part is None:
             return select_rows(self.graph.matmul(dense), self.rows)
-        return _product(*_arrays(self.part), dense)
+        return csr_product(*_arrays(self.part), dense)
 
     def matmul_transposed(self, dense: torch.Tensor) -> torch.Tensor:
         """A[rows]ᵀ @ dense: [r, d] → [m, d]."""
         if self.part is None:
             whole = dense.new_zeros(self.graph.shape[0], dense.shape[1])
             return self.graph.matmul_transposed(whole.index_add_(0, self.rows, dense))
-        return _product(*_arrays(self.part.T.tocsr()), dense)
+        return csr_product(*_arrays(self.part.T.tocsr()), dense)
 
 
 def _arrays(csr: sp.csr_matrix) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -116,10 +116,10 @@ def _arrays(csr: sp.csr_matrix) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     return crow, col, val
 
 
-def _product(
+def csr_product(
     crow: torch.Tensor, col: torch.Tensor, val: torch.Tensor, dense: torch.Tensor
 ) -> torch.Tensor:
-    """The product of a CSR matrix [n, m] and dense [m, d] → [n, d]."""
+    """The product of a CSR matrix [n, m] and dense [m, d] → [n, d], outside the autograd graph."""
     dtype = torch.promote_types(dense.dtype, torch.float32)  # half precision widened
     val = val.to(dtype)  # float64 in gradient checks
     dense = dense.detach().to(dtype).contiguous()  # a table with a gradient takes longer
