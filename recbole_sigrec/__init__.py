@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.sigrec import SIGRec as SIGRec
     from recbole_sigrec.model.slmrec import SLMRec as SLMRec
     from recbole_sigrec.model.smore import SMORE as SMORE
+    from recbole_sigrec.model.stair import STAIR as STAIR
     from recbole_sigrec.model.vbpr import VBPR as VBPR
     from recbole_sigrec.preparation.importers import import_data as import_data
     from recbole_sigrec.preparation.prepare import prepare as prepare
@@ -83,6 +84,7 @@ _MODULES = {
     "SIGRec": "model.sigrec",
     "SLMRec": "model.slmrec",
     "SMORE": "model.smore",
+    "STAIR": "model.stair",
     "VBPR": "model.vbpr",
     "import_data": "preparation.importers",
     "prepare": "preparation.prepare",

@@ -17,6 +17,7 @@ from recbole_sigrec.graph.edges import EdgeGraph
 from recbole_sigrec.graph.knn import cosine_topk, kept_cosines, knn_graph
 from recbole_sigrec.graph.propagation import (
     SparseGraph,
+    decaying_propagation,
     mean_propagation,
     mean_propagation_and_start,
     propagate,
@@ -42,6 +43,7 @@ __all__ = [
     "content_vectors",
     "cooccurrence_topk",
     "cosine_topk",
+    "decaying_propagation",
     "infuse",
     "interaction_matrix",
     "kept_cosines",

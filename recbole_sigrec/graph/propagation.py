@@ -227,6 +227,30 @@ def mean_propagation(
     return _MeanPropagate.apply(embeddings, graph, n_layers, rows)[0]
 
 
+def decaying_propagation(
+    graph: SparseGraph,
+    embeddings: torch.Tensor,
+    decay: torch.Tensor,
+    n_layers: int,
+    rows: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Σ_l b^l ⊙ A^l X / Σ_l b^l, l = 0..L, b by column (STAIR, arXiv 2412.11729).
+
+    By Horner's rule, X + b ⊙ A (X + …).
+
+    Shapes: embeddings [n, d], decay b [d] in [0, 1], rows int64 [r], distinct and ascending →
+    [n, d], or [r, d], the rows named of it.
+    """
+    weight = sum((decay**layer for layer in range(1, n_layers + 1)), torch.ones_like(decay))
+    own = embeddings if rows is None else select_rows(embeddings, rows)
+    if n_layers == 0:
+        return own
+    total = embeddings
+    for _ in range(n_layers - 1):
+        total = embeddings + decay * graph(total)
+    return (own + decay * graph(total, rows)) / weight
+
+
 def mean_propagation_and_start(
     graph: SparseGraph, embeddings: torch.Tensor, n_layers: int, rows: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

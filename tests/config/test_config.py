@@ -498,8 +498,10 @@ def test_properties_of_our_models_are_their_keys(model):
     assert fields <= set(values)
     overall = yaml.safe_load((property_root() / "overall.yaml").read_text("utf-8"))
     shared = {
+        "learner",
         "learning_rate",
         "stopping_step",
+        "train_batch_size",
         "train_neg_sample_args",
         "weight_decay",
     } | property_files.PROPERTY_ONLY

@@ -440,7 +440,8 @@ def test_mixed_precision_trains(ready, name):
         np.random.seed(1)
         loss = one.trainer._train_epoch(one.train, 0)
         losses.append(sum(loss) if isinstance(loss, tuple) else loss)
-    assert losses[0] != losses[1]
+    # STAIR has sparse products alone, which are float32's in any case.
+    assert losses[0] != losses[1] or name == "STAIR"
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert torch.isfinite(all_scores(mixed.model, mixed.dataset.user_num)).all()
 
