@@ -6,6 +6,8 @@ The public names are loaded when they are first used, so that ``import recbole_s
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from recbole_sigrec.model_names import KNOWN
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.cohesion import COHESION as COHESION
     from recbole_sigrec.model.content_ease import ContentEASE as ContentEASE
     from recbole_sigrec.model.content_knn import ContentKNN as ContentKNN
+    from recbole_sigrec.model.damrs import DAMRS as DAMRS
     from recbole_sigrec.model.dragon import DRAGON as DRAGON
     from recbole_sigrec.model.dualgnn import DualGNN as DualGNN
-    from recbole_sigrec.model.damrs import DAMRS as DAMRS
     from recbole_sigrec.model.freedom import FREEDOM as FREEDOM
-    from recbole_sigrec.model.gume import GUME as GUME
     from recbole_sigrec.model.grcn import GRCN as GRCN
+    from recbole_sigrec.model.gume import GUME as GUME
     from recbole_sigrec.model.lattice import LATTICE as LATTICE
     from recbole_sigrec.model.lgmrec import LGMRec as LGMRec
     from recbole_sigrec.model.mentor import MENTOR as MENTOR
@@ -64,28 +66,7 @@ _MODULES = {
     "encode_text": "encode.text",
     "inspect": "inspection.figures",
     "MultimodalRecommender": "model.base",
-    "BM3": "model.bm3",
-    "COHESION": "model.cohesion",
-    "ContentEASE": "model.content_ease",
-    "ContentKNN": "model.content_knn",
-    "DRAGON": "model.dragon",
-    "DualGNN": "model.dualgnn",
-    "DAMRS": "model.damrs",
-    "FREEDOM": "model.freedom",
-    "GUME": "model.gume",
-    "GRCN": "model.grcn",
-    "LATTICE": "model.lattice",
-    "LGMRec": "model.lgmrec",
-    "MENTOR": "model.mentor",
-    "MGCN": "model.mgcn",
-    "MMGCF": "model.mmgcf",
-    "MMGCN": "model.mmgcn",
-    "PGL": "model.pgl",
-    "SIGRec": "model.sigrec",
-    "SLMRec": "model.slmrec",
-    "SMORE": "model.smore",
-    "STAIR": "model.stair",
-    "VBPR": "model.vbpr",
+    **{name: f"model.{known.module}" for name, known in KNOWN.items()},
     "import_data": "preparation.importers",
     "prepare": "preparation.prepare",
     "Recommender": "serving.recommender",

@@ -26,6 +26,34 @@ KNOWN = {
     "LGMRec": KnownModel("lgmrec", "AAAI 2024", "local graphs and a learned global hypergraph"),
     "SMORE": KnownModel("smore", "WSDM 2025", "modalities filtered and fused in the spectrum"),
     "COHESION": KnownModel("cohesion", "SIGIR 2025", "written from its abstract alone"),
+    "GRCN": KnownModel(
+        "grcn", "ACM MM 2020", "edges of the user-item graph pruned softly by content"
+    ),
+    "DualGNN": KnownModel(
+        "dualgnn", "TMM 2021", "a weight of each modality for each user; user graph"
+    ),
+    "SLMRec": KnownModel(
+        "slmrec", "TMM 2022", "batch softmax; an item's modalities aligned in a chain"
+    ),
+    "DRAGON": KnownModel(
+        "dragon", "ECAI 2023", "DualGNN's modalities side by side, user and item graph"
+    ),
+    "DAMRS": KnownModel(
+        "damrs", "KDD 2024", "item graphs, feedback and interests denoised by agreement"
+    ),
+    "GUME": KnownModel(
+        "gume", "CIKM 2024", "MGCN with item edges for the tail and users' modalities"
+    ),
+    "STAIR": KnownModel("stair", "AAAI 2025", "start, propagation and optimiser step by column"),
+    "PGL": KnownModel(
+        "pgl", "AAAI 2025", "training on a principal subgraph, InfoNCE of dropout views"
+    ),
+    "MENTOR": KnownModel(
+        "mentor", "AAAI 2025", "DRAGON's items, moments of all representations aligned"
+    ),
+    "MMGCF": KnownModel(
+        "mmgcf", "UMAP 2026", "LightGCN on ids, features fused at the end in nine ways"
+    ),
     "ContentKNN": KnownModel(
         "content_knn", "item-based k-NN, WWW 2001", "no training: items of like content, by cosine"
     ),
