@@ -106,7 +106,7 @@ def common_edges(graphs: Iterable[sp.csr_matrix]) -> sp.csr_matrix:
 
     GUME (arXiv 2407.12338) takes those of the modalities' k-NN graphs into the user-item graph.
     """
-    common = sp.csr_matrix(functools.reduce(lambda a, b: a.multiply(b), graphs))
+    common = sp.csr_matrix(functools.reduce(lambda a, b: a.multiply(b), graphs), copy=True)
     common.setdiag(0.0)
     common.eliminate_zeros()
     common.data[:] = 1.0

@@ -18,6 +18,7 @@ from recbole_sigrec.graph import (
     SparseGraph,
     bipartite_graph,
     collaborative_topk,
+    common_edges,
     infuse,
     interaction_matrix,
     knn_graph,
@@ -467,6 +468,18 @@ def test_zero_layers_give_the_embeddings_themselves():
     x = torch.randn(7, 3)
     assert torch.equal(propagate(graph, x, 0), x)
     assert torch.equal(mean_propagation(graph, x, 0), x)
+
+
+def test_common_edges_are_those_of_all_graphs_without_loops():
+    rng = np.random.default_rng(4)
+    graphs = [rng.random((9, 9)) * (rng.random((9, 9)) < 0.7) + np.eye(9) for _ in range(3)]
+    for some in (graphs, graphs[:1]):
+        expected = np.all([graph > 0 for graph in some], axis=0) & ~np.eye(9, dtype=bool)
+        before = [sp.csr_matrix(graph) for graph in some]
+        got = common_edges(before)
+        np.testing.assert_array_equal(got.toarray(), expected)
+        assert got.nnz == expected.sum() > 0
+        np.testing.assert_array_equal(before[0].toarray(), some[0])  # left as it was
 
 
 def test_a_checkerboard_has_a_known_answer():
