@@ -68,7 +68,5 @@ def mixed_item_graph(
     Returns:
         float32 CSR [n_items, n_items].
     """
-    if given is None and set(graphs) == set(PUBLISHED_WEIGHTS):
-        given = PUBLISHED_WEIGHTS
-    weights = weights_of_modalities(list(graphs), given)
+    weights = weights_of_modalities(list(graphs), given, PUBLISHED_WEIGHTS)
     return functools.reduce(operator.add, [w * graphs[name] for name, w in weights.items()])

@@ -1,4 +1,4 @@
-"""Layers that the models share: perturbation, modality projections and gates, fusion."""
+"""Layers that the models share: perturbation, gates, fusion, low-rank maps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import operator
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from recbole_sigrec.kernels.products import Linear, linear
+from recbole_sigrec.kernels.rows import select_rows
 
 PERTURBATIONS: tuple[str, ...] = ("modulus", "uniform", "none")
 
@@ -38,7 +40,7 @@ def perturb(embeddings: torch.Tensor, strength: float, kind: str = "modulus") ->
     if kind not in PERTURBATIONS:
         raise ValueError(f"perturbation [{kind}] is unknown; use one of {', '.join(PERTURBATIONS)}")
     with torch.no_grad():
-        noise = torch.nn.functional.normalize(torch.rand_like(embeddings), dim=1)
+        noise = F.normalize(torch.rand_like(embeddings), dim=1)
         noise *= embeddings.sign() * strength
         if kind == "modulus":
             noise *= embeddings.norm(dim=1, keepdim=True)
@@ -118,6 +120,43 @@ class BehaviorAwareFusion(nn.Module):
         for gate, part in zip(self.gates, semantic, strict=True):
             fused = fused + torch.sigmoid(gate(behavior)) * (part - common)
         return fused / (len(self.gates) + 1)
+
+
+class LowRankMap(nn.Module):
+    """REARM's meta-network (arXiv 2508.13745): a map of rank r for each node, from its features.
+
+    κ = W f + b, which stays as it starts; M_1 [d, r] and M_2 [r, d] are the unit vectors, of all
+    their entries, that two networks make of κ; A_l is the softmax in each column of M_l plus its
+    mean over all nodes but the first, [PAD]. The node's row x becomes x A_1 A_2.
+
+    Args:
+        width: of the features.
+        size: d.
+        rank: r.
+    """
+
+    def __init__(self, width: int, size: int, rank: int):
+        super().__init__()
+        self.meta = Linear(width, size).requires_grad_(False)
+        entries, self.rank = rank * size, rank
+        self.left, self.right = (
+            nn.Sequential(Linear(size, entries), nn.PReLU(), Linear(entries, entries))
+            for _ in range(2)
+        )
+
+    def forward(
+        self, x: torch.Tensor, features: torch.Tensor, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The rows x [r, d] of the nodes ``rows`` (default: all), features [n, width] → [r, d]."""
+        with torch.no_grad():
+            kappa = self.meta(features)
+        x = x[:, None]
+        for factor, n_rows in ((self.left, x.shape[2]), (self.right, self.rank)):
+            m = F.normalize(factor(kappa), dim=1)
+            mean = m[1:].mean(dim=0)
+            a = (m if rows is None else select_rows(m, rows)) + mean
+            x = x @ a.view(len(a), n_rows, -1).softmax(dim=1)
+        return x.squeeze(1)
 
 
 def build_fusion(kind: str, weights: Sequence[float], embedding_size: int) -> nn.Module:

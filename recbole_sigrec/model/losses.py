@@ -222,6 +222,18 @@ def moment_distance(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
     return (one.var() - two.var()).abs() + (one.mean() - two.mean()).abs()
 
 
+def overlap(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
+    """Mean square of the entries of F_1ᵀ F_2, F centred, then of unit rows (REARM).
+
+    The norms are constant for the gradient.
+
+    Shapes: [n, d], [n, d] → scalar.
+    """
+    first, second = (x - x.mean(dim=0) for x in (one, two))
+    first, second = (x / (x.detach().norm(dim=1, keepdim=True) + 1e-6) for x in (first, second))
+    return (first.T @ second).square().mean()
+
+
 def cosine_distance(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """1 − cos of each pair of rows (BYOL and BM3 use −cos, which differs by a constant).
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recbole_sigrec.errors import ConfigError
 
 
 def weights_of_modalities(
-    modalities: Sequence[str], given: dict[str, float] | None
+    modalities: Sequence[str],
+    given: Mapping[str, float] | None,
+    published: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """A weight for each modality, which add up to one; none given: all are equal.
+    """A weight for each modality, which add up to one; none given: the published ones, if they are
+    those of these modalities, else equal ones.
 
     Raises:
         ConfigError: a modality has no weight, one is negative, or all are zero.
     """
+    if given is None and set(published or ()) == set(modalities):
+        given = published
     given = given or dict.fromkeys(modalities, 1.0)
     weights = {name: given.get(name, -1.0) for name in modalities}
     if min(weights.values()) < 0 or sum(weights.values()) <= 0:

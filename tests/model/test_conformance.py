@@ -189,6 +189,10 @@ class TestEveryModel:
                 )
                 rtol = 1e-6 if name in SUMS else 0
                 torch.testing.assert_close(one.view(-1), full[user - 1], atol=1e-6, rtol=rtol)
+                # Products of other shapes round otherwise; REARM's scores are near 5, where float32
+                # has steps of 5e-7.
+                atol = 5e-6 if name == "REARM" else 1e-6
+                torch.testing.assert_close(one.view(-1), full[user - 1], atol=atol, rtol=0)
 
     def test_a_checkpoint_is_plain_and_holds_no_cache(self, trained, name):
         prepared = trained(name)
