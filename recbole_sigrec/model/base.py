@@ -62,6 +62,9 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
     loss_in_shares: bool = False
     """Whether ``calculate_loss`` computes :meth:`share` of the batch alone, so that the losses of
     all processes add up; else each process of several computes the loss of the whole batch."""
+    kept_buffers: tuple[str, ...] = ()
+    """The names of the persistent buffers: what evaluation or an exact resume needs beside the
+    parameters. All are part of a checkpoint, and have the same shape from the start."""
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)

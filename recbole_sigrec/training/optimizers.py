@@ -12,11 +12,16 @@ from torch.optim import Optimizer
 def trainers_parameters(model: nn.Module) -> dict[str, Any]:
     """What RecBole's ``_build_optimizer`` is given: the parameters that no optimiser of the model's
     own trains. Nothing, for RecBole's default, where it has none."""
-    groups = [group for own in _own(model).values() for group in own.param_groups]
-    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    trained = set(map(id, own_parameters(model)))
     if not trained:
         return {}
     return {"params": [p for p in model.parameters() if id(p) not in trained]}
+
+
+def own_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """What the optimisers train that a model steps itself."""
+    groups = [group for own in _own(model).values() for group in own.param_groups]
+    return [parameter for group in groups for parameter in group["params"]]
 
 
 def prepared(optimizer: Optimizer, model: nn.Module) -> Optimizer:

@@ -21,11 +21,12 @@ from recbole_sigrec.model.base import RawFeatures
 from recbole_sigrec.serving.new_items import Content, added_rows, lengthened
 from recbole_sigrec.serving.new_users import aggregated, fitted_maps
 from recbole_sigrec.training import checkpoint
+from recbole_sigrec.training.optimizers import own_parameters
 
 
 @torch.no_grad()
 def warm_start(net: AbstractRecommender, file: str, train_data: AbstractDataLoader) -> None:
-    """Give a new model the parameters of a trained one.
+    """Give a new model the parameters of a trained one; :func:`_anew` says which start anew.
 
     Rows of users and items go by token. A new item's rows are those of similar items
     (:mod:`recbole_sigrec.serving.new_items`), a new user's follow from the history
@@ -57,9 +58,11 @@ def warm_start(net: AbstractRecommender, file: str, train_data: AbstractDataLoad
         places[kind] = np.array([0, *(old.get(token, -1) for token in now[1:].astype(str))])
     _check_features(file, state["row_hashes"], train, places["items"])
     sizes = {kind: 1 + len(state["data"][kind]) for kind in tokens}
+    anew = _anew(net)
     tables = [
         table
         for name, old in state["state_dict"].items()
+        if name not in anew
         for table in _take_over(net, name, old, places, sizes, file)
     ]
     filled = {
@@ -75,6 +78,14 @@ def warm_start(net: AbstractRecommender, file: str, train_data: AbstractDataLoad
             f"{sizes[kind] - 1 - n_known} gone"
         )
     logging.getLogger().info(f"Warm start from {file}: {'; '.join(told)}")
+
+
+def _anew(net: AbstractRecommender) -> set[str]:
+    """What starts anew: kept buffers, which hold ids of the old data, and what optimisers of the
+    model's own train, whose sizes may follow from the number of items."""
+    trained = set(map(id, own_parameters(net)))
+    names = {name for name, parameter in net.named_parameters() if id(parameter) in trained}
+    return names | {*getattr(net, "kept_buffers", ())}
 
 
 _LAYERS = (nn.Linear, nn.LayerNorm, nn.modules.batchnorm._NormBase, nn.RNNBase)

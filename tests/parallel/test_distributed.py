@@ -116,7 +116,8 @@ def test_shares_of_a_batch_add_up(at, planted, prepare, make_config, name, n, wo
         model.zero_grad()
         (factor * sum(terms)).backward()
         values = factor * torch.stack([term.detach().reshape(()) for term in terms])
-        grads = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+        groups = trainer.optimizer.param_groups  # an optimiser of the model's own trains the rest
+        grads = [p.grad.clone() for group in groups for p in group["params"] if p.requires_grad]
         # What was computed here: a part of the batch, or of the sum over it.
         done = len(part) / n if factor != 1.0 else float(values[0] / whole[0][0]) if whole else 1.0
         return [values, *grads], (torch.rand(1), np.random.rand()), done
