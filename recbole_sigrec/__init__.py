@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.mmgcn import MMGCN as MMGCN
     from recbole_sigrec.model.pgl import PGL as PGL
     from recbole_sigrec.model.rearm import REARM as REARM
+    from recbole_sigrec.model.mmssl import MMSSL as MMSSL
     from recbole_sigrec.model.sigrec import SIGRec as SIGRec
     from recbole_sigrec.model.slmrec import SLMRec as SLMRec
     from recbole_sigrec.model.smore import SMORE as SMORE
@@ -78,6 +79,7 @@ _MODULES = {
     "MGCN": "model.mgcn",
     "MMGCN": "model.mmgcn",
     "REARM": "model.rearm",
+    "MMSSL": "model.mmssl",
     "SIGRec": "model.sigrec",
     "SMORE": "model.smore",
     "STAIR": "model.stair",

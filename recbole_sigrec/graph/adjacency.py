@@ -35,8 +35,8 @@ def normalize(matrix: sp.spmatrix, kind: str = "symmetric") -> sp.csr_matrix:
     ``symmetric``: D_r^{-1/2} A D_c^{-1/2} with D_r the row sums and D_c the column sums, which for
     a symmetric A is the D^{-1/2} A D^{-1/2} of LightGCN (arXiv 2002.02126, Eq. 8);
     ``out``: D_r^{-1/2} A D_r^{-1/2} of a square A, the row sums on both sides, as LATTICE and
-    FREEDOM have it for directed graphs; ``row``: D_r^{-1} A, a mean over the neighbours. A node
-    without an edge keeps an empty row.
+    FREEDOM have it for directed graphs; ``row``: D_r^{-1} A, a mean over the neighbours;
+    ``row_root``: D_r^{-1/2} A, as MMSSL has it. A node without an edge keeps an empty row.
 
     Args:
         matrix: any sparse matrix of non-negative weights [n, m].
@@ -56,8 +56,10 @@ def normalize(matrix: sp.spmatrix, kind: str = "symmetric") -> sp.csr_matrix:
         csr = sp.diags(_power(rows, -0.5)) @ csr @ sp.diags(_power(rows, -0.5))
     elif kind == "row":
         csr = sp.diags(_power(rows, -1.0)) @ csr
+    elif kind == "row_root":
+        csr = sp.diags(_power(rows, -0.5)) @ csr
     else:
-        raise ValueError(f"normalisation [{kind}] is unknown; use symmetric, out or row")
+        raise ValueError(f"normalisation [{kind}] is unknown; use symmetric, out, row or row_root")
     return sp.csr_matrix(csr, dtype=np.float32)
 
 

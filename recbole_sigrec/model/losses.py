@@ -234,6 +234,31 @@ def overlap(one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
     return (first.T @ second).square().mean()
 
 
+def both_view_contrast(
+    anchor: torch.Tensor, other: torch.Tensor, temperature: float, share: slice = slice(None)
+) -> torch.Tensor:
+    """Contrast whose candidates are the rows of both views (GCA, arXiv 2010.14945; MMSSL).
+
+    Mean over r of −log(e^{ab_rr} / (Σ_s e^{ab_rs} + Σ_{s≠r} e^{aa_rs}) + 1e-8), with ab_rs the
+    cosine of row r of ``anchor`` and row s of ``other`` over τ, aa_rs that within ``anchor``.
+
+    Args:
+        anchor, other: [n, d].
+        temperature: τ > 0.
+        share: the anchors whose terms are computed; those of disjoint shares add up.
+
+    Cost and memory: n² similarities of each kind.
+    """
+    with torch.autocast(anchor.device.type, enabled=False):
+        dtype = torch.promote_types(torch.promote_types(anchor.dtype, other.dtype), torch.float32)
+        a, b = (F.normalize(x.to(dtype), dim=1) for x in (anchor, other))
+        within, between = ((a[share] @ x.T / temperature).exp().sum(dim=1) for x in (a, b))
+        itself = ((a * a)[share].sum(dim=1) / temperature).exp()
+        positive = ((a * b)[share].sum(dim=1) / temperature).exp()
+        ratio = positive / (within + between - itself)
+        return -torch.log(ratio + 1e-8).sum() / len(anchor)
+
+
 def cosine_distance(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """1 − cos of each pair of rows (BYOL and BM3 use −cos, which differs by a constant).
 

@@ -498,12 +498,8 @@ def test_properties_of_our_models_are_their_keys(model):
     assert fields <= set(values)
     overall = yaml.safe_load((property_root() / "overall.yaml").read_text("utf-8"))
     shared = {
-        "learner",
-        "learning_rate",
-        "stopping_step",
-        "train_batch_size",
-        "train_neg_sample_args",
-        "weight_decay",
+        *("learning_rate", "learner", "weight_decay", "train_batch_size"),
+        *("stopping_step", "train_neg_sample_args"),
     } | property_files.PROPERTY_ONLY
     assert set(values) - fields <= shared | set(overall)
     assert not fields & set(overall)

@@ -65,8 +65,8 @@ def dense_normalize(a, kind="symmetric"):
     def power(degrees, exponent):
         return np.array([d**exponent if d > 0 else 0.0 for d in degrees])
 
-    if kind == "row":
-        return power(a.sum(axis=1), -1.0)[:, None] * a
+    if kind in ("row", "row_root"):
+        return power(a.sum(axis=1), -1.0 if kind == "row" else -0.5)[:, None] * a
     if kind == "out":
         return power(a.sum(axis=1), -0.5)[:, None] * a * power(a.sum(axis=1), -0.5)[None, :]
     return power(a.sum(axis=1), -0.5)[:, None] * a * power(a.sum(axis=0), -0.5)[None, :]
@@ -259,7 +259,7 @@ nonnegative = hnp.arrays(
 )
 
 
-@given(nonnegative, st.sampled_from(["symmetric", "row"]))
+@given(nonnegative, st.sampled_from(["symmetric", "row", "row_root"]))
 def test_normalize_is_the_dense_one(a, kind):
     result = normalize(sp.csr_matrix(a), kind)
     assert result.shape == a.shape and result.dtype == np.float32

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from recbole_sigrec.model import losses
 from recbole_sigrec.model.losses import (
+    both_view_contrast,
     bpr_loss,
     cosine_distance,
     info_nce,
@@ -358,3 +359,22 @@ def test_moment_distance():
     expected = abs(one.var(ddof=1) - two.var(ddof=1)) + abs(one.mean() - two.mean())
     got = moment_distance(torch.from_numpy(one), torch.from_numpy(two))
     assert got.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_contrast_with_both_views():
+    """Against a double loop with a zero row; shares add up; half precision is widened."""
+    one, two = sample(7, 4, 1)
+    two = two[0]
+    one[2] = 0.0
+    a, b = (x / x.norm(dim=1, keepdim=True).clamp(min=1e-12) for x in (one, two))
+    expected = 0.0
+    for r in range(7):
+        others = sum(np.exp(float(a[r] @ a[s]) / 0.4) for s in range(7) if s != r)
+        positive = np.exp(float(a[r] @ b[r]) / 0.4)
+        whole = others + sum(np.exp(float(a[r] @ b[s]) / 0.4) for s in range(7))
+        expected -= np.log(positive / whole + 1e-8) / 7
+    got = both_view_contrast(one, two, 0.4)
+    assert got.item() == pytest.approx(expected, rel=1e-12)
+    shares = [both_view_contrast(one, two, 0.4, slice(*ends)) for ends in ((0, 3), (3, 7))]
+    assert sum(shares).item() == pytest.approx(expected, rel=1e-12)
+    assert both_view_contrast(one.bfloat16(), two.bfloat16(), 0.4).dtype == torch.float32
