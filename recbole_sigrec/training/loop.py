@@ -62,7 +62,8 @@ class LeanLoop(RecBoleTrainer):
             losses: tuple[torch.Tensor, ...] = found if isinstance(found, tuple) else (found,)
             loss = sum(losses[1:], losses[0]) * factor
             scaler.scale(loss).backward()
-            distributed.sum_gradients(self.model.parameters())
+            groups = self.optimizer.param_groups
+            distributed.sum_gradients(p for group in groups for p in group["params"])
             if self.clip_grad_norm:
                 scaler.unscale_(self.optimizer)
                 clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
