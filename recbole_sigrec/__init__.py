@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.content_ease import ContentEASE as ContentEASE
     from recbole_sigrec.model.content_knn import ContentKNN as ContentKNN
     from recbole_sigrec.model.damrs import DAMRS as DAMRS
+    from recbole_sigrec.model.diffmm import DiffMM as DiffMM
     from recbole_sigrec.model.dragon import DRAGON as DRAGON
     from recbole_sigrec.model.dualgnn import DualGNN as DualGNN
     from recbole_sigrec.model.freedom import FREEDOM as FREEDOM

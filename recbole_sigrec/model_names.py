@@ -44,6 +44,9 @@ KNOWN = {
     "GUME": KnownModel(
         "gume", "CIKM 2024", "MGCN with item edges for the tail and users' modalities"
     ),
+    "DiffMM": KnownModel(
+        "diffmm", "ACM MM 2024", "a diffusion model generates a user-item graph of each modality"
+    ),
     "STAIR": KnownModel("stair", "AAAI 2025", "start, propagation and optimiser step by column"),
     "PGL": KnownModel(
         "pgl", "AAAI 2025", "training on a principal subgraph, InfoNCE of dropout views"

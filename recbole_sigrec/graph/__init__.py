@@ -14,6 +14,7 @@ from recbole_sigrec.graph.collaborative import collaborative_graph, collaborativ
 from recbole_sigrec.graph.content import content_vectors
 from recbole_sigrec.graph.cooccurrence import CooccurrenceGraph, cooccurrence_topk
 from recbole_sigrec.graph.edges import EdgeGraph
+from recbole_sigrec.graph.generated import GeneratedGraphs
 from recbole_sigrec.graph.knn import cosine_topk, kept_cosines, knn_graph
 from recbole_sigrec.graph.propagation import (
     SparseGraph,
@@ -30,6 +31,7 @@ from recbole_sigrec.graph.spectral import spectral_graph, spectral_subgraph
 __all__ = [
     "CooccurrenceGraph",
     "EdgeGraph",
+    "GeneratedGraphs",
     "PrunedGraph",
     "SparseGraph",
     "agreeing_neighbors",
