@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.mgcn import MGCN as MGCN
     from recbole_sigrec.model.mmgcf import MMGCF as MMGCF
     from recbole_sigrec.model.mmgcn import MMGCN as MMGCN
+    from recbole_sigrec.model.mmssl import MMSSL as MMSSL
     from recbole_sigrec.model.pgl import PGL as PGL
     from recbole_sigrec.model.rearm import REARM as REARM
-    from recbole_sigrec.model.mmssl import MMSSL as MMSSL
     from recbole_sigrec.model.sigrec import SIGRec as SIGRec
     from recbole_sigrec.model.slmrec import SLMRec as SLMRec
     from recbole_sigrec.model.smore import SMORE as SMORE
@@ -70,21 +70,6 @@ _MODULES = {
     "inspect": "inspection.figures",
     "MultimodalRecommender": "model.base",
     **{name: f"model.{known.module}" for name, known in KNOWN.items()},
-    "BM3": "model.bm3",
-    "COHESION": "model.cohesion",
-    "ContentEASE": "model.content_ease",
-    "ContentKNN": "model.content_knn",
-    "FREEDOM": "model.freedom",
-    "LATTICE": "model.lattice",
-    "LGMRec": "model.lgmrec",
-    "MGCN": "model.mgcn",
-    "MMGCN": "model.mmgcn",
-    "REARM": "model.rearm",
-    "MMSSL": "model.mmssl",
-    "SIGRec": "model.sigrec",
-    "SMORE": "model.smore",
-    "STAIR": "model.stair",
-    "VBPR": "model.vbpr",
     "import_data": "preparation.importers",
     "prepare": "preparation.prepare",
     "Recommender": "serving.recommender",

@@ -58,7 +58,7 @@ from recbole_sigrec.model.base import (
 )
 from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.critic import Critic, Factors, Taken, observed, relations
-from recbole_sigrec.model.generated_graphs import GeneratedGraphs, both_ways
+from recbole_sigrec.model.generated_relations import GeneratedRelations, both_ways
 from recbole_sigrec.model.losses import both_view_contrast, bpr_of_rows, l2_loss
 from recbole_sigrec.parallel import distributed
 
@@ -126,7 +126,9 @@ class MMSSL(MultimodalRecommender[MMSSLKeys]):
             self.own_optimizers["critic"] = torch.optim.Adam(
                 self.critic.parameters(), keys.critic_learning_rate, (0.5, 0.999), fused=True
             )
-        self.generated = GeneratedGraphs(self.modalities, self.interactions, keys.generated_items)
+        self.generated = GeneratedRelations(
+            self.modalities, self.interactions, keys.generated_items
+        )
         self.kept_buffers = tuple(f"generated.of_{name}" for name in self.modalities)
         self._epoch_graphs: list[nn.ModuleList] | None = None
 

@@ -16,7 +16,7 @@ from helpers_golden import MODALITIES, TABLES, GoldenVectors, layers
 from recbole_sigrec import run
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.model.critic import Taken, observed, relations
-from recbole_sigrec.model.generated_graphs import GeneratedGraphs, both_ways
+from recbole_sigrec.model.generated_relations import GeneratedRelations, both_ways
 
 
 class TestGolden(GoldenVectors):
@@ -206,7 +206,7 @@ def test_graphs_are_generated_for_the_users_of_a_batch(build):
 
 def test_an_unrelated_user_keeps_the_training_items():
     r = sp.csr_matrix(np.array([[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]], dtype=np.float32))
-    graphs = GeneratedGraphs(["image"], r, 2)
+    graphs = GeneratedRelations(["image"], r, 2)
     relation = torch.tensor([[9.0, 0.0, -1.0, 0.0], [9.0, 0.3, -0.1, 0.0]])
     graphs.replace("image", torch.tensor([1, 2]), relation)
     assert graphs.of_image.tolist() == [[-1, -1], [-1, -1], [1, -1]]

@@ -11,7 +11,7 @@ from torch import nn
 from recbole_sigrec.graph import SparseGraph, interaction_matrix, normalize
 
 
-class GeneratedGraphs(nn.Module):
+class GeneratedRelations(nn.Module):
     """A graph Γ for each name, of a number of items for each user.
 
     A user has the training items until some are generated. What is generated is kept in persistent
