@@ -20,7 +20,7 @@ Where the paper and the authors' released code differ, the code is followed: the
 are combined by step 4's maximum, W_m is trained and C is not in L. Step 2 does nothing in the
 code, whose messages go to the items alone: ``n_routings: 0``; the paper has 3. Edges are pruned by
 default, as MMRec does; all of the authors' commands switch it off (``prune: False``). W_m starts
-Xavier-normal, as MMRec's.
+Xavier-normal, as MMRec's, whose grid has the rates 1e-3 and 1e-4; the authors' is 1e-4.
 
 Deviations from the code: evaluation computes the representations anew, where MMRec's has those of
 the last training batch. MMRec's additional penalty of all users' P of images is left out.

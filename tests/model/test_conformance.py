@@ -38,8 +38,8 @@ ON_PLANTED = {
 }
 """Keys with which a model finds the planted groups, where not with its defaults."""
 
-SUMS = ("DualGNN", "DRAGON", "MENTOR")
-"""Their representations are sums of layers of unit rows, not means: scores of about 10, which
+SUMS = ("DualGNN", "DRAGON", "MENTOR", "GRCN")
+"""Their representations are sums of layers of unit rows, not means: scores of 3 to 10, which
 float32 rounds by 1e-6."""
 
 RESULT_KEYS = {
