@@ -31,12 +31,12 @@ def build(planted, make_config, prepare):
     return make
 
 
-def attend(layer, x, y, dropped=None):
+def attend(layer, x, y, kept=None):
     """Attention of width 1 with all weights at once."""
     (a, b, c), (s, t, u) = layer.inner.weight[:, 0], layer.inner.bias
     w = ((a * x + s)[:, :, None] * (b * y + t)[:, None, :]).softmax(dim=2)
-    if dropped is not None:
-        w = w.masked_fill(dropped, 0) / layer.kept
+    if kept is not None:
+        w = w * kept / layer.share
     return layer.outer.weight[0] * (w @ (c * y + u)[..., None]).squeeze(2) + layer.outer.bias
 
 
@@ -48,9 +48,9 @@ def test_attention_and_its_gradient(monkeypatch, dropout):
             parameter.normal_()
     x, y = torch.randn(2, 1100, 16, dtype=torch.float64).unbind()  # two blocks
     tables = [x.requires_grad_(), y.requires_grad_(), *attention.parameters()]
-    dropped = attention.dropped(1100, 16, x.device)
-    monkeypatch.setattr(attention, "dropped", lambda *_: dropped)
-    results = attention(x, y), attend(attention, x, y, dropped)
+    kept = attention.kept(1100, 16, x.device)
+    monkeypatch.setattr(attention, "kept", lambda *_: kept)
+    results = attention(x, y), attend(attention, x, y, kept)
     torch.testing.assert_close(*results)
     weight = torch.randn_like(results[0])
     gradients = [torch.autograd.grad((weight * result).sum(), tables) for result in results]
@@ -65,19 +65,17 @@ def test_attention_of_large_scores():
     torch.testing.assert_close(attention(x, x), attend(attention, x, x))
 
 
-def test_dropped_weights_are_independent_draws():
-    attention = DimensionAttention(0.3)
-    dropped = attention.dropped(400, 32, torch.device("cpu")).double()
-    n = dropped.numel()
-    assert dropped.mean().item() == pytest.approx(0.3, abs=4 * (0.21 / n) ** 0.5)
+def test_kept_weights_are_independent_draws():
+    kept = DimensionAttention(0.7).kept(400, 32, torch.device("cpu")).double()
+    assert kept.mean().item() == pytest.approx(0.3, abs=4 * (0.21 / kept.numel()) ** 0.5)
     for axis in range(3):
-        ahead, behind = dropped.narrow(axis, 1, 31), dropped.narrow(axis, 0, 31)
+        ahead, behind = kept.narrow(axis, 1, 31), kept.narrow(axis, 0, 31)
         both = (ahead * behind).mean().item()
         assert both == pytest.approx(0.09, abs=4 * (0.09 / ahead.numel()) ** 0.5)
-    assert DimensionAttention(0.0).dropped(4, 4, torch.device("cpu")) is None
-    everything = DimensionAttention(1.0)
-    assert everything.dropped(4, 4, torch.device("cpu")).all()
-    out = everything(torch.randn(3, 4), torch.randn(3, 4))
+    assert DimensionAttention(0.0).kept(4, 4, torch.device("cpu")) is None
+    off = DimensionAttention(1.0)
+    assert not off.kept(4, 4, torch.device("cpu")).any()
+    out = off(torch.randn(3, 4), torch.randn(3, 4))
     assert torch.equal(out, torch.zeros(3, 4))  # the bias
 
 
@@ -284,7 +282,7 @@ class TestGolden(GoldenVectors):
         for name, place in self.attentions.items():
             kept = golden.ours(f"rand.keep.{name}", axes=(0,))
             attention = golden.model.get_submodule(f"refine.{place}")
-            attention.dropped = lambda *_, kept=kept: ~kept
+            attention.kept = lambda *_, kept=kept: kept
         yield
 
     def inject_graphs(self, golden):
