@@ -58,7 +58,7 @@ def warm_start(net: AbstractRecommender, file: str, train_data: AbstractDataLoad
         places[kind] = np.array([0, *(old.get(token, -1) for token in now[1:].astype(str))])
     _check_features(file, state["row_hashes"], train, places["items"])
     sizes = {kind: 1 + len(state["data"][kind]) for kind in tokens}
-    anew = _anew(net)
+    anew = made_anew(net)
     tables = [
         table
         for name, old in state["state_dict"].items()
@@ -80,7 +80,7 @@ def warm_start(net: AbstractRecommender, file: str, train_data: AbstractDataLoad
     logging.getLogger().info(f"Warm start from {file}: {'; '.join(told)}")
 
 
-def _anew(net: AbstractRecommender) -> set[str]:
+def made_anew(net: AbstractRecommender) -> set[str]:
     """What starts anew: kept buffers, which hold ids of the old data, and what optimisers of the
     model's own train, whose sizes may follow from the number of items."""
     trained = set(map(id, own_parameters(net)))
