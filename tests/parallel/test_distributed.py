@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import fnmatch
 import json
 import socket
 import tempfile
@@ -259,9 +260,22 @@ def states(result):
     return [torch.load(file, weights_only=True) for file in (best, last)]
 
 
-def largest_difference(one, two):
+CANCELLED = {
+    "MMGCF": "project.*.bias",
+    "SLMRec": "heads.*.bias",
+    "REARM": "refine.*.*er.bias",  # inner and outer
+}
+"""Biases that move all candidates alike, or that a layer norm takes out again: their gradients are
+rounding alone, of any sign, and Adam steps by the sign."""
+
+
+def largest_difference(one, two, cancelled=""):
     assert one.keys() == two.keys()
-    return max(float((one[key].double() - two[key].double()).abs().max()) for key in one)
+    return max(
+        float((one[key].double() - two[key].double()).abs().max())
+        for key in one
+        if not fnmatch.fnmatch(key, cancelled)
+    )
 
 
 def test_two_processes_give_the_result_of_one(planted, make_values, tmp_path):
@@ -292,7 +306,9 @@ def test_two_processes_give_the_result_of_one(planted, make_values, tmp_path):
         for state, other in zip(states(one), states(two)):
             # Adam steps by the sign of an entry whose gradient all but cancels, as one of MMGCN's.
             limit = 1e-5 if one["model"] == "MMGCN" else 1e-6
-            assert largest_difference(state["state_dict"], other["state_dict"]) < limit
+            limit *= max(1.0, one["config"]["learning_rate"] / 1e-3)  # as steps are
+            pair, free = (state["state_dict"], other["state_dict"]), CANCELLED.get(one["model"], "")
+            assert largest_difference(*pair, free) < limit, one["model"]
         for epoch, again in zip(state["history"], other["history"], strict=True):
             assert epoch["train_loss"] == pytest.approx(again["train_loss"], 1e-6)
             assert epoch["valid_result"] == again["valid_result"]
