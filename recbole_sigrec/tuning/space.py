@@ -7,6 +7,7 @@ user's, or a file of RecBole's HyperTuning. Nothing in it is evaluated as code.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import json
 import math
@@ -125,7 +126,9 @@ def _is_hyper_tuning(text: str) -> bool:
 
 
 def _choice(text: str) -> list:
-    values = ast.literal_eval(text)
+    values = None
+    with contextlib.suppress(TypeError, RecursionError, MemoryError):  # for what is nested deeply
+        values = ast.literal_eval(text)
     if not isinstance(values, list | tuple):
         raise ValueError("expected a list")
     return [parse_value(value) if isinstance(value, str) else value for value in values]

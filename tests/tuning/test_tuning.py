@@ -695,6 +695,8 @@ def test_recboles_params_files_are_read(planted, make_config):
         ("knn_k choice 5", "is no choice: expected a list"),
         ("knn_k choice [__import__('os').getcwd()]", "is no choice"),
         ("knn_k choice [5,", "is no choice"),
+        (f"knn_k choice {'-' * 100_000}1", "is no choice"),
+        ("knn_k choice [{[]: 1}]", "is no choice"),
         ("knn_k quniform 1,10,0", "is no quniform: expected a step"),
         ("knn_k quniform 1,1e9,1", "makes 1 to 1000 values"),
         ("knn_k uniformint 1,2.5", "expected integers"),
