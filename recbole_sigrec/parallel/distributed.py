@@ -86,7 +86,8 @@ def connect(device: torch.device) -> None:
     if _place.port is None:
         meeting: dict[str, Any] = {"init_method": _place.address}
     else:
-        meeting = {"store": TCPStore(_LOCALHOST, _place.port, wait_for_workers=False)}
+        store = TCPStore(_LOCALHOST, _place.port, timeout=_TIMEOUT, wait_for_workers=False)
+        meeting = {"store": store}
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
         **meeting,
