@@ -9,7 +9,7 @@ from typing import Any
 import recbole
 
 from recbole_sigrec.config.keys import UNTYPED, PluginKeys, RecBoleKeys
-from recbole_sigrec.config.registry import known_models
+from recbole_sigrec.config.registry import known_models, model_name
 from recbole_sigrec.config.yaml_files import read_yaml
 from recbole_sigrec.errors import ConfigError, did_you_mean, is_nearly
 
@@ -53,6 +53,12 @@ def by_model(given: Any, file: str) -> dict[str, dict[str, Any]]:
             f"config file [{file}]: {BY_MODEL} = [{given}]; write it as {{MODEL: {{key: value}}}}"
         )
     known = known_models()
+    names = [model_name(str(model)) for model in given]
+    if len({*names}) < len(names):
+        raise ConfigError(
+            f"config file [{file}]: {BY_MODEL} names a model twice: {', '.join(given)}"
+        )
+    given = dict(zip(names, given.values()))
     for model in given:
         if model not in known and is_nearly(model, known):
             raise ConfigError(

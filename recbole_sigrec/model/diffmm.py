@@ -100,7 +100,7 @@ class DiffMM(LightGCNRecommender[DiffMMKeys]):
         return self.masked(name, F.leaky_relu(t, 0.2) if name in self.leaky else t)
 
     def on_epoch_start(self, epoch: int) -> None:
-        """Steps 1 and 2; of several processes each does the same."""
+        """Steps 1 and 2, in each of several processes; all take the first one's graphs."""
         size = self.keys.diffusion_batch_size
         for users in (torch.randperm(self.n_users - 1) + 1).split(size):
             rows = self.rows_of(users)
@@ -111,7 +111,7 @@ class DiffMM(LightGCNRecommender[DiffMMKeys]):
             for users in torch.arange(1, self.n_users).split(size):
                 rows = self.diffusion.denoise(name, self.rows_of(users))
                 items[users] = self.best_items(name, rows)
-            self.generated.draw(number, items)
+            self.generated.draw(number, distributed.gather(items.cpu())[0].to(items.device))
 
     def rows_of(self, users: torch.Tensor) -> torch.Tensor:
         """x₀ of users, int64 [B] → [B, n_items]."""

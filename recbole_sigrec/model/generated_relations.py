@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from recbole_sigrec.graph import SparseGraph, interaction_matrix, normalize
+from recbole_sigrec.parallel import distributed
 
 
 class GeneratedRelations(nn.Module):
@@ -38,6 +39,12 @@ class GeneratedRelations(nn.Module):
         rows: torch.Tensor = getattr(self, f"of_{name}")
         best, items = relation[:, 1:].topk(rows.shape[1], dim=1)
         rows[users] = (items + 1).where(best > 0, -1)
+
+    def share(self) -> None:
+        """Take what the first process has: on a GPU, those of the others may come to differ."""
+        for name in self.names:
+            rows: torch.Tensor = getattr(self, f"of_{name}")
+            rows.copy_(distributed.gather(rows.cpu())[0])
 
     def graphs(self) -> list[nn.ModuleList]:
         """Γ of each name, :func:`both_ways`."""

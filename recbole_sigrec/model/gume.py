@@ -21,7 +21,8 @@ Followed where the paper and the authors' released code differ: the code, in all
 :mod:`.mgcn` names; Q has one-way edges, and Â, normalised by its row sums, is not symmetric; the
 extended features serve the losses alone. λ_cl and its τ (``cl_weight``, ``temperature``) are the
 code's ``bm_loss`` and ``bm_temp``, λ_um and its τ ``um_loss`` and ``um_temp``, λ_vt ``vt_loss``.
-The defaults are the released ones for Baby; for the other data sets ``n_layers`` is 1, τ .2.
+The defaults are the released ones for Baby. The others have ``n_layers`` 1 and τ .2; λ_um, its τ
+and λ_vt are .01, .1, .01 for Sports, .1, .2, .001 for Clothing, .1, .2, .1 for Electronics.
 
 Deviations from the code:
 

@@ -252,9 +252,10 @@ def both_view_contrast(
     with torch.autocast(anchor.device.type, enabled=False):
         dtype = torch.promote_types(torch.promote_types(anchor.dtype, other.dtype), torch.float32)
         a, b = (F.normalize(x.to(dtype), dim=1) for x in (anchor, other))
-        within, between = ((a[share] @ x.T / temperature).exp().sum(dim=1) for x in (a, b))
-        itself = ((a * a)[share].sum(dim=1) / temperature).exp()
-        positive = ((a * b)[share].sum(dim=1) / temperature).exp()
+        # e^{s/τ} over e^{1/τ}, which cannot overflow
+        within, between = (((a[share] @ x.T - 1) / temperature).exp().sum(dim=1) for x in (a, b))
+        itself = (((a * a)[share].sum(dim=1) - 1) / temperature).exp()
+        positive = (((a * b)[share].sum(dim=1) - 1) / temperature).exp()
         ratio = positive / (within + between - itself)
         return -torch.log(ratio + 1e-8).sum() / len(anchor)
 

@@ -124,7 +124,7 @@ class MMSSL(MultimodalRecommender[MMSSLKeys]):
         if keys.adversarial_weight > 0:
             self.critic = Critic(self.n_items, keys.critic_dropout)
             self.own_optimizers["critic"] = torch.optim.Adam(
-                self.critic.parameters(), keys.critic_learning_rate, (0.5, 0.999), fused=True
+                self.critic.parameters(), keys.critic_learning_rate, (0.5, 0.9), fused=True
             )
         self.generated = GeneratedRelations(
             self.modalities, self.interactions, keys.generated_items
@@ -134,6 +134,7 @@ class MMSSL(MultimodalRecommender[MMSSLKeys]):
 
     def on_epoch_start(self, epoch: int) -> None:
         self._epoch_graphs = None
+        self.generated.share()
 
     def forward(self, graphs: list[nn.ModuleList]) -> Representations:
         """Steps 1-3, from the G^m, G'^m."""

@@ -56,7 +56,7 @@ class _PseudoNeighbors(torch.autograd.Function):
             for u, s, pi, grad in zip(views, similar, chosen, gradient):
                 first = torch.add(together, pi).topk(k, dim=1).indices  # P
                 second = pi.scatter_(1, first, -1.0).topk(k, dim=1).indices  # Q
-                term, weight = _terms(s.div_(temperature).exp_(), first, second)
+                term, weight = _terms(s.sub_(1).div_(temperature).exp_(), first, second)
                 loss += term
                 weight /= temperature
                 grad.index_add_(0, rows, matmul_nt(weight, u.T))
@@ -82,7 +82,8 @@ def _terms(
     """
     of_first, of_second = e.gather(1, first), e.gather(1, second)
     total, a, b = (part.sum(dim=1, keepdim=True) for part in (e, of_first, of_second))
-    rest = total - a
+    rest = e.scatter(1, first, 0.0).sum(dim=1, keepdim=True)  # total − a, without cancellation
+    rest = rest.clamp_min(torch.finfo(e.dtype).tiny)
     x, y = a / total, b / rest
     by_x, by_y = -1.0 / (x + _LEAST), -1.0 / (y + _LEAST)
     # ∂x/∂e_j = ([j ∈ P] − x) / total, ∂y/∂e_j = ([j ∈ Q] − y [j ∉ P]) / rest

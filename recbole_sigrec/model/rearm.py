@@ -98,7 +98,9 @@ class REARM(LightGCNRecommender[REARMKeys]):
         """Step 1: G of users and of items."""
         keys, names = self.keys, self.modalities
         r, share = self.interactions, keys.user_cooccurrence_weight
-        weights = weights_of_modalities(names, keys.user_modality_weights, USER_WEIGHTS)
+        weights = weights_of_modalities(
+            names, keys.user_modality_weights, USER_WEIGHTS, "user_modality_weights"
+        )
         users = r, *self.interests, weights, keys.user_knn_k, share
         r, share = sp.csr_matrix(r.T), keys.cooccurrence_weight
         weights = weights_of_modalities(names, keys.modality_weights, ITEM_WEIGHTS)

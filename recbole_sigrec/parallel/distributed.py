@@ -32,6 +32,7 @@ from recbole_sigrec.parallel.lifetime import end_with_parent, ended_on_error
 
 DEFAULT_PORT = 5678  # RecBole's
 _LOCALHOST = "127.0.0.1"
+_SHUTDOWN = 60  # seconds in which a process ends that has left its result
 _TIMEOUT = datetime.timedelta(hours=6)  # the others wait while the first builds graphs
 
 
@@ -268,7 +269,8 @@ def _results(started: dict[int, _Started]) -> list[Any]:
             results[rank] = report.result
             del waiting[rank]
     for process, _ in started.values():
-        process.join()  # what goes wrong as it shuts down takes nothing
+        process.join(_SHUTDOWN)  # what goes wrong as it shuts down takes nothing
+        process.kill()
     return [results[rank] for rank in started]
 
 

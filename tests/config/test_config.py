@@ -128,9 +128,12 @@ def test_a_file_of_the_users_may_hold_values_of_one_model(tmp_path):
     assert (sigrec["knn_k"], sigrec["n_ui_layers"], mgcn["knn_k"]) == (17, 4, 5)
     assert made("SIGRec", knn_k=3)["knn_k"] == 3  # a dict comes before a file
     assert "model_defaults" not in sigrec and "any" not in sigrec
+    one.write_text("model_defaults: {sigrec: {knn_k: 19}}", "utf-8")
+    assert Config("SIGREC", "toy", [str(one)])["knn_k"] == 19
     wrong = {
         "model_defaults: {SIGRec: {knn_kk: 5}}": r"unknown config key \[knn_kk\]",
         "model_defaults: {LightGNC: {n_layers: 1}}": r"one.yaml.*LightGNC.*mean 'LightGCN'",
+        "model_defaults: {BPR: {}, bpr: {}}": r"one.yaml.*names a model twice: BPR, bpr",
         "model_defaults: {SIGRec: 5}": r"one.yaml.*write it as {MODEL: {key: value}}",
         "model_defaults: 5": r"one.yaml.*write it as {MODEL: {key: value}}",
     }

@@ -204,3 +204,10 @@ class TestGolden(GoldenVectors):
         names = "positive_weight", "negative_weight"
         graphs = {f"graph_{name}": graph for name, graph in model.item_graph.items()}
         return {**dense(graphs), **dict(zip(names, model.weights(batch, users, near)))}
+
+
+def test_a_low_temperature_does_not_overflow():
+    views = torch.nn.functional.normalize(torch.randn(3, 40, 8), dim=2).requires_grad_()
+    loss = pseudo_neighbor_loss(views, torch.arange(5), 10, 0.005)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(views.grad).all()

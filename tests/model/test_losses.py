@@ -378,3 +378,4 @@ def test_contrast_with_both_views():
     shares = [both_view_contrast(one, two, 0.4, slice(*ends)) for ends in ((0, 3), (3, 7))]
     assert sum(shares).item() == pytest.approx(expected, rel=1e-12)
     assert both_view_contrast(one.bfloat16(), two.bfloat16(), 0.4).dtype == torch.float32
+    assert torch.isfinite(both_view_contrast(one.float(), two.float(), 0.005))

@@ -254,6 +254,7 @@ def test_the_noise_of_observed_rows():
 def test_the_critic_is_trained_by_its_own_optimiser(build):
     prepared = build()
     model, trainer = prepared.model, prepared.trainer
+    assert model.own_optimizers["critic"].param_groups[0]["betas"] == (0.5, 0.9)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     start_batch(prepared)
     moved = {name for name, value in model.named_parameters() if not value.equal(before[name])}

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from helpers_golden import RAW, TABLES, GoldenVectors, dense, layer, layers
 
+from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import SparseGraph
 from recbole_sigrec.model import homogeneous
 from recbole_sigrec.model.dimension_attention import DimensionAttention, Refinement
@@ -205,6 +206,11 @@ def test_weights_are_published_ones_for_image_and_text(build, with_audio):
     model = build(with_audio, cooccurrence_weight=0.0, knn_k=1).model
     diagonal = ref.dense(model.items.graph).diagonal()[1:]
     np.testing.assert_allclose(np.unique(diagonal.round(5)), [2 / 3, 1], atol=1e-4)
+
+
+def test_a_bad_weight_is_named_by_its_key(build):
+    with pytest.raises(ConfigError, match=r"key \[user_modality_weights\] = "):
+        build(user_modality_weights={"image": -1.0, "text": 1.0})
 
 
 def set_exactly(graph, matrix):

@@ -31,11 +31,12 @@ from recbole_sigrec.parallel.distributed import Place
 
 @pytest.fixture(scope="module")
 def at():
-    """``at(rank, world_size)``: be that process of a group; nothing is sent."""
+    """``at(rank, world_size)``: be that process of a group; nothing is sent, all have the same."""
     patch = pytest.MonkeyPatch()
 
     def move(rank, world_size, **rest):
         patch.setattr(distributed, "_place", Place(rank, world_size, **rest))
+        patch.setattr(distributed, "gather", lambda value: [value] * world_size)
 
     yield move
     patch.undo()
