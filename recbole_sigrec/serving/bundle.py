@@ -140,11 +140,14 @@ def read_bundle(path: str | Path) -> Bundle:
         check_manifest(manifest)
     except ValueError as error:
         raise _unreadable(path, error) from None
-    for name, digest in manifest["files"].items():
-        if not (path / name).is_file():
-            raise DataError(f"bundle [{path}] lacks its file {name}; export it again")
-        if sha256(path / name) != digest:
-            raise DataError(f"{path / name} was changed or cut after it was written; {_AGAIN}")
+    try:
+        for name, digest in manifest["files"].items():
+            if not (path / name).is_file():
+                raise DataError(f"bundle [{path}] lacks its file {name}; export it again")
+            if sha256(path / name) != digest:
+                raise DataError(f"{path / name} was changed or cut after it was written; {_AGAIN}")
+    except OSError as error:  # the name of a file may be too long for one
+        raise _unreadable(path, error) from None
     try:
         users, items, columns = (
             json.loads((path / f"{name}.json").read_text("utf-8"))

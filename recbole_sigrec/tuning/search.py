@@ -187,7 +187,7 @@ def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> 
     try:
         score = train(trial, task, split)
     except optuna.TrialPruned:
-        end_trial(study, trial, TrialState.PRUNED)
+        end_trial(study, trial, task, TrialState.PRUNED)
     except Exception as error:  # memory that is not there, shapes that do not fit, …
         trial.set_user_attr("error", f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)
@@ -195,7 +195,7 @@ def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> 
         trial.set_user_attr("stopped", True)
         raise
     else:
-        end_trial(study, trial, TrialState.COMPLETE, score)
+        end_trial(study, trial, task, TrialState.COMPLETE, score)
 
 
 def train(trial: optuna.Trial, task: Task, split: Split) -> float:

@@ -142,12 +142,17 @@ def open_study(task: Task) -> optuna.Study:
 
 
 def end_trial(
-    study: optuna.Study, trial: optuna.Trial, state: TrialState, score: float | None = None
+    study: optuna.Study,
+    trial: optuna.Trial,
+    task: Task,
+    state: TrialState,
+    score: float | None = None,
 ) -> None:
     """Tell the end of a trial, with a hash of its values and scores."""
-    known = study.get_trials(deepcopy=False)[trial.number]
-    trial.set_user_attr(HASH, _trial_hash(known, score))
-    study.tell(trial, score, state)
+    with damage_told(task):
+        known = study.get_trials(deepcopy=False)[trial.number]
+        trial.set_user_attr(HASH, _trial_hash(known, score))
+        study.tell(trial, score, state)
 
 
 def _trial_hash(trial: FrozenTrial, score: float | None) -> str:

@@ -79,6 +79,7 @@ def test_a_column_has_a_value_for_each_item(tmp_path):
         (("scoring", "history_parts"), [1], r"\[scoring\.history_parts\.0\]"),
         (("scoring", "item_score_weight"), "much", r"\[scoring\.item_score_weight\]"),
         (("encoders",), ["audio"], "No such file or directory"),
+        (("files", "a" * 5000), "0" * 64, "File name too long"),
         (("model",), ["SIGRec"], r"\[model\]: input should be a valid string"),
     ],
 )

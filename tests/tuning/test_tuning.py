@@ -382,6 +382,16 @@ def test_a_damaged_study_is_told_and_nothing_is_begun_anew(damage, tuned, stub):
     assert Path("out/trials.csv").read_bytes() == table
 
 
+def test_a_trial_that_goes_while_it_runs_is_told(tuned, stub):
+    def learn(trial):
+        change(f"delete from trials where trial_id = {trial._trial_id}")
+        return 0.5
+
+    stub(learn)
+    with pytest.raises(DataError, match="is no study of Optuna, or is damaged"):
+        tuned(trials=1)
+
+
 def test_trials_of_earlier_versions_are_kept_with_a_warning(tuned, stub, capsys):
     stub(lambda trial: height(trial.params))
     result = tuned(trials=2)
