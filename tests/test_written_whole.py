@@ -24,7 +24,6 @@ from recbole_sigrec import files
 from recbole_sigrec.cli import main
 from recbole_sigrec.errors import DataError, WriteError, write_error
 from recbole_sigrec.files import place_written, write_json, write_text, written_whole
-from recbole_sigrec.parallel import distributed
 
 posix = pytest.mark.skipif(os.name != "posix", reason="of POSIX systems")
 
@@ -170,14 +169,10 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_nothing(writer, tmp_path):
 
 
 def test_the_error_passes_from_process_to_process(tmp_path):
-    """Of a pool's, pickled; of a group's, by its message."""
+    """Those of a pool and of a group are pickled."""
     error = write_error(tmp_path / "name", OSError(errno.ENOSPC, "No space left on device"))
     passed = pickle.loads(pickle.dumps(error))
     assert type(passed) is WriteError and str(passed) == str(error)
-    report = {"time": 0, "kind": "WriteError", "message": str(error), "text": ""}
-    write_json(report, tmp_path / "error-0.json")
-    told = distributed._failure(tmp_path, "")
-    assert type(told) is WriteError and str(told) == str(error)
 
 
 def test_a_disk_that_is_full_when_the_file_is_closed(tmp_path):

@@ -256,7 +256,8 @@ def both_view_contrast(
         within, between = (((a[share] @ x.T - 1) / temperature).exp().sum(dim=1) for x in (a, b))
         itself = (((a * a)[share].sum(dim=1) - 1) / temperature).exp()
         positive = (((a * b)[share].sum(dim=1) - 1) / temperature).exp()
-        ratio = positive / (within + between - itself)
+        total = (within + between - itself).clamp_min(torch.finfo(dtype).tiny)
+        ratio = positive / total
         return -torch.log(ratio + 1e-8).sum() / len(anchor)
 
 
