@@ -181,7 +181,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 def remove_parts(folder: Path) -> None:
     """Remove all temporary files of :func:`written_whole` from a folder in which nobody writes."""
-    for path in folder.glob(".recbole_sigrec-*.tmp"):
+    for path in folder.glob(".*.tmp"):
         if _PART.fullmatch(path.name):
             path.unlink(missing_ok=True)
 

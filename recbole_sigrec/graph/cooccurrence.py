@@ -26,6 +26,17 @@ def cooccurrence_topk(interactions: sp.csr_matrix, k: int, memory_mb: float = 51
     return collaborative_topk(transposed, k, "count", symmetric=False, memory_mb=memory_mb)
 
 
+def softmax_of_counts(counts: sp.csr_matrix, times: np.ndarray) -> sp.csr_matrix:
+    """Row by row the softmax of the entries, each of which stands so many times.
+
+    Shapes: counts CSR [n, n], times [n_entries] → float32 CSR [n, n].
+    """
+    most = counts.max(axis=1).toarray().ravel().repeat(np.diff(counts.indptr))
+    values = times * np.exp(counts.data.astype(np.float64) - most)
+    arrays = values, counts.indices, counts.indptr
+    return normalize(sp.csr_matrix(arrays, counts.shape), "row")
+
+
 class CooccurrenceGraph:
     """Draws graphs of each row's list of K co-occurring rows, weighed by a softmax of the counts.
 
@@ -48,18 +59,11 @@ class CooccurrenceGraph:
 
     def draw(self) -> SparseGraph:
         """With lists that are filled up anew: [n, n]."""
-        return self.weighted(self.places())
+        return SparseGraph(softmax_of_counts(self.counts, self.places()))
 
     def expected(self) -> SparseGraph:
         """With each neighbour as often as it stands in a list on average: all equally often."""
-        return self.weighted(np.ones(self.counts.nnz))
-
-    def weighted(self, times: np.ndarray) -> SparseGraph:
-        """The softmax of the counts where each edge stands so many times: [n_edges] → [n, n]."""
-        most = self.counts.max(axis=1).toarray().ravel().repeat(np.diff(self.counts.indptr))
-        values = times * np.exp(self.counts.data.astype(np.float64) - most)
-        arrays = values, self.counts.indices, self.counts.indptr
-        return SparseGraph(normalize(sp.csr_matrix(arrays, self.counts.shape), "row"))
+        return SparseGraph(softmax_of_counts(self.counts, np.ones(self.counts.nnz)))
 
     def places(self) -> np.ndarray:
         """How often each neighbour stands in its list, drawn from NumPy's global state: [n_edges].

@@ -125,6 +125,11 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         has = getattr(self, f"has_{name}")
         return x.where((has if items is None else has[items])[:, None], otherwise)
 
+    def nodes_with(self, name: str) -> torch.Tensor:
+        """All users, and the items that have a modality: bool [n_users + n_items]."""
+        has = getattr(self, f"has_{name}")
+        return torch.cat([torch.arange(self.n_users, device=has.device) > 0, has])
+
     @staticmethod
     def share(n: int) -> slice:
         """The rows, of ``n``, whose terms of the loss this process computes; all in one process.
@@ -132,6 +137,11 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         Noise is drawn for all rows, so that it is the same in all processes and in one.
         """
         return distributed.share(n)
+
+    @staticmethod
+    def equal_part(whole: torch.Tensor) -> torch.Tensor:
+        """This process's part of what all processes compute whole, as terms of whole tables."""
+        return whole / distributed.place().world_size
 
     def on_epoch_start(self, epoch: int) -> None:
         """Called by the trainer before each epoch (warm-ups, edge pruning)."""

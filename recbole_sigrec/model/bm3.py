@@ -31,7 +31,6 @@ from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import EmbeddingKeys, LightGCNRecommender, RawFeatures
 from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.losses import cosine_distance
-from recbole_sigrec.parallel import distributed
 
 
 class BM3Keys(EmbeddingKeys):
@@ -106,7 +105,7 @@ class BM3(LightGCNRecommender[BM3Keys]):
             )  # Eq. 10-11
             mask = mask + cosine_distance(online_m, view_m).sum() / n  # Eq. 12
         # Of the whole tables but [PAD], in every process: each takes an equal part.
-        reg = keys.reg_weight * self.reg_loss(users[1:], items[1:]) / distributed.place().world_size
+        reg = self.equal_part(keys.reg_weight * self.reg_loss(users[1:], items[1:]))
         return rec, keys.cl_weight * align, keys.cl_weight * mask, reg.reshape(())
 
     def _view(

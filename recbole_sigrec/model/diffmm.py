@@ -153,20 +153,18 @@ class DiffMM(LightGCNRecommender[DiffMMKeys]):
         contrast = bpr.new_zeros(())
         for one, two, allowed in self.contrasted(final, starts) if keys.cl_weight > 0 else ():
             contrast = contrast + batch.info_nce_among_all(one, two, keys.temperature, allowed)
-        # Of the whole tables but [PAD], in every process: each takes an equal part.
         users, items = self.user_embedding.weight[1:], self.item_embedding.weight[1:]
-        reg = (users.square().sum() + items.square().sum()) / distributed.place().world_size
+        reg = self.equal_part(users.square().sum() + items.square().sum())
         return bpr, keys.cl_weight * contrast / batch.n, keys.reg_weight * reg
 
     def contrasted(
         self, final: torch.Tensor, starts: list[torch.Tensor]
     ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Step 4, and of C the anchors, the candidates and which nodes they are: bool [n]."""
-        layers, users = self.keys.n_ui_layers, torch.arange(self.n_users, device=final.device) > 0
-        views = []  # their means over the layers, which have the sums' cosines
+        layers, views = self.keys.n_ui_layers, []  # means over the layers: the sums' cosines
         for m, (name, start) in enumerate(zip(self.modalities, starts)):
             view = mean_propagation(self.graph, self.generated(m, start), layers)
-            views.append((view, torch.cat([users, getattr(self, f"has_{name}")])))
+            views.append((view, self.nodes_with(name)))
         if self.keys.contrast == "main":
             return [(final, view, has) for view, has in views]
         pairs = itertools.combinations(views, 2)

@@ -39,8 +39,8 @@ import torch
 
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
-from recbole_sigrec.graph import SparseGraph, propagate
-from recbole_sigrec.model.item_graphs import MixedItemGraphKeys, item_graphs, mixed_item_graph
+from recbole_sigrec.graph import propagate
+from recbole_sigrec.model.item_graphs import MixedItemGraphKeys, mixed_item_graph
 from recbole_sigrec.model.modality_branch import UserGraphKeys, UserGraphRecommender
 
 
@@ -55,8 +55,7 @@ class DRAGON(UserGraphRecommender[DRAGONKeys]):
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
-        graphs = item_graphs(config, self.features, self.mask)
-        self.item_graph = SparseGraph(mixed_item_graph(graphs, self.keys.modality_weights))
+        self.item_graph = mixed_item_graph(config, self.features, self.mask)
 
     def fuse(
         self, users: Sequence[torch.Tensor], items: Sequence[torch.Tensor]

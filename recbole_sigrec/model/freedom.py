@@ -27,20 +27,16 @@ from recbole_sigrec.config import Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import PrunedGraph, SparseGraph, propagate
 from recbole_sigrec.kernels.rows import select_rows
-from recbole_sigrec.model.base import RawFeatures, projections
+from recbole_sigrec.model.base import LightGCNKeys, RawFeatures, projections
 from recbole_sigrec.model.batch import Interaction
-from recbole_sigrec.model.item_graphs import item_graphs, mixed_item_graph
+from recbole_sigrec.model.item_graphs import MixedItemGraphKeys, mixed_item_graph
 from recbole_sigrec.model.losses import bpr_of_rows
-from recbole_sigrec.model.views import GraphKeys, GraphRecommender
+from recbole_sigrec.model.views import GraphRecommender
 
 
-class FREEDOMKeys(GraphKeys):
+class FREEDOMKeys(LightGCNKeys, MixedItemGraphKeys):
     """The keys of FREEDOM; their defaults are in ``properties/model/FREEDOM.yaml``."""
 
-    n_item_layers: int = setting("L_ii, layers on the item graph", ge=0)
-    modality_weights: dict[str, float] | None = setting(
-        "α: {modality: its share of the item graph}"
-    )
     train_features: bool = setting("whether the raw features are trained too")
     edge_dropout: float = setting("ρ, the share of user-item edges pruned", ge=0, lt=1)
     modal_weight: float = setting("λ, weight of the modalities' BPR terms", ge=0)
@@ -54,8 +50,7 @@ class FREEDOM(GraphRecommender[FREEDOMKeys]):
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
-        graphs = item_graphs(config, self.features, self.mask)
-        self.item_graph = SparseGraph(mixed_item_graph(graphs, self.keys.modality_weights))
+        self.item_graph = mixed_item_graph(config, self.features, self.mask)
         self.pruned_graph = self.graph
         self.pruning = PrunedGraph(self.interactions, self.keys.edge_dropout)
         self.raw = RawFeatures(self.features, self.keys.train_features)

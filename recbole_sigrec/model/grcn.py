@@ -81,9 +81,7 @@ class GRCN(MultimodalRecommender[GRCNKeys]):
         self.preference = nn.ParameterDict(  # P
             {name: nn.Parameter(torch.empty(shape)) for name in self.modalities}
         )
-        weights = [
-            weight for name, weight in self.project.named_parameters() if name.endswith("weight")
-        ]
+        weights = [layer.get_parameter("weight") for layer in self.project.values()]
         for table in (self.ids, self.confidence, *self.preference.values(), *weights):
             nn.init.xavier_normal_(table)
 

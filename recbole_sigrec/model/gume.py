@@ -54,7 +54,6 @@ from recbole_sigrec.model.item_graphs import item_graphs
 from recbole_sigrec.model.layers import BehaviorAwareFusion, Purifier, perturb
 from recbole_sigrec.model.losses import l2_loss, moment_distance
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view, with_users
-from recbole_sigrec.parallel import distributed
 
 
 class GUMEKeys(GraphKeys):
@@ -126,7 +125,7 @@ class GUME(GraphRecommender[GUMEKeys]):
         if keys.user_cl_weight > 0:
             um = self.user_loss(side, extended, batch)
         if keys.align_weight > 0:
-            vt = self.alignment(h) / distributed.place().world_size  # of the whole, in each process
+            vt = self.equal_part(self.alignment(h))
         l2 = l2_loss(select_rows(extended, batch.triples[1]), n=batch.n)
         reg = keys.reg_weight * batch.l2(final) + keys.extended_reg_weight * l2
         return bpr, keys.cl_weight * cl, keys.user_cl_weight * um, keys.align_weight * vt, reg
@@ -143,8 +142,6 @@ class GUME(GraphRecommender[GUMEKeys]):
         """L_vt from h^m of all nodes: [M, n, d] → scalar."""
         tables = []
         for name, part in zip(self.modalities, h, strict=True):
-            has = getattr(self, f"has_{name}")
-            known = torch.cat([torch.arange(self.n_users, device=has.device) > 0, has])
-            tables.append(select_rows(part, known.nonzero().squeeze(1)))
+            tables.append(select_rows(part, self.nodes_with(name).nonzero().squeeze(1)))
         distances = [moment_distance(*pair) for pair in itertools.combinations(tables, 2)]
         return torch.stack(distances).mean() if distances else h.new_zeros(())

@@ -14,7 +14,7 @@ from torch import nn
 
 from recbole_sigrec.config import Config
 from recbole_sigrec.graph import SparseGraph, infuse, normalize, propagate, semantic_graph
-from recbole_sigrec.graph.cooccurrence import cooccurrence_topk
+from recbole_sigrec.graph.cooccurrence import cooccurrence_topk, softmax_of_counts
 from recbole_sigrec.model.base import RawFeatures, projections
 
 Features = Mapping[str, torch.Tensor]
@@ -133,9 +133,7 @@ def filled_cooccurrence(
     short = np.repeat(np.arange(len(length)), np.where(length > 0, k - length, 0))
     drawn = np.random.default_rng(seed).integers(length[short]) + start[short]
     times = 1 + np.bincount(drawn, minlength=counts.nnz)
-    most = counts.max(axis=1).toarray().ravel().repeat(length)
-    values = times * np.exp(counts.data.astype(np.float64) - most)
-    filled = normalize(sp.csr_matrix((values, counts.indices, counts.indptr), counts.shape), "row")
+    filled = softmax_of_counts(counts, times)
 
     degree = np.asarray(interactions.sum(axis=1)).ravel()
     popular = np.argsort(-degree, kind="stable")[:k]

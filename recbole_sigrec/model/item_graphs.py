@@ -11,7 +11,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_sigrec.config import Config, Keys, setting
-from recbole_sigrec.graph import normalize, semantic_graph
+from recbole_sigrec.graph import SparseGraph, normalize, semantic_graph
 from recbole_sigrec.model.modality_weights import weights_of_modalities
 
 PUBLISHED_WEIGHTS: dict[str, float] = {"image": 0.1, "text": 0.9}
@@ -56,17 +56,16 @@ def item_graphs(
 
 
 def mixed_item_graph(
-    graphs: Mapping[str, sp.csr_matrix], given: dict[str, float] | None
-) -> sp.csr_matrix:
-    """Σ_m α_m S^m (FREEDOM, arXiv 2211.06924, Eq. 3).
+    config: Config, features: Mapping[str, torch.Tensor], mask: Mapping[str, torch.Tensor]
+) -> SparseGraph:
+    """Σ_m α_m S^m of :func:`item_graphs` (FREEDOM, arXiv 2211.06924, Eq. 3): [n_items, n_items].
 
     Args:
-        graphs: modality name → S^m [n_items, n_items].
-        given: α_m by modality name; ``None``: as published where the modalities are image and text,
-            else equal ones.
-
-    Returns:
-        float32 CSR [n_items, n_items].
+        config: with the keys of :class:`MixedItemGraphKeys`. Without ``modality_weights`` α is as
+            published where the modalities are image and text, else all are equal.
+        features, mask: as for :func:`item_graphs`.
     """
+    given, graphs = config["modality_weights"], item_graphs(config, features, mask)
     weights = weights_of_modalities(list(graphs), given, PUBLISHED_WEIGHTS)
-    return functools.reduce(operator.add, [w * graphs[name] for name, w in weights.items()])
+    parts = [weight * graphs[name] for name, weight in weights.items()]
+    return SparseGraph(functools.reduce(operator.add, parts))

@@ -46,7 +46,6 @@ from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import LightGCNKeys, RawFeatures, xavier_linear
 from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.views import GraphRecommender, by_view
-from recbole_sigrec.parallel import distributed
 
 
 class LGMRecKeys(LightGCNKeys):
@@ -153,7 +152,7 @@ class LGMRec(GraphRecommender[LGMRecKeys]):
         norms = functools.reduce(
             operator.add, [select_rows(final, part).norm() for part in batch.rows]
         )
-        reg = keys.reg_weight * (norms / batch.n) / distributed.place().world_size
+        reg = self.equal_part(keys.reg_weight * (norms / batch.n))
         hcl = reg.new_zeros(())
         pairs = itertools.combinations(range(len(edges)), 2) if keys.cl_weight > 0 else ()
         for one, two in pairs:

@@ -42,14 +42,13 @@ from torch import nn
 
 from recbole_sigrec.config import Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
-from recbole_sigrec.graph import SparseGraph, propagate
+from recbole_sigrec.graph import propagate
 from recbole_sigrec.kernels.products import Linear
 from recbole_sigrec.model.batch import Interaction
-from recbole_sigrec.model.item_graphs import MixedItemGraphKeys, item_graphs, mixed_item_graph
+from recbole_sigrec.model.item_graphs import MixedItemGraphKeys, mixed_item_graph
 from recbole_sigrec.model.layers import perturb
 from recbole_sigrec.model.losses import cosine_distance, info_nce, moment_distance
 from recbole_sigrec.model.modality_branch import BranchKeys, BranchRecommender, ModalityBranch
-from recbole_sigrec.parallel import distributed
 
 
 class MENTORKeys(BranchKeys, MixedItemGraphKeys):
@@ -73,8 +72,7 @@ class MENTOR(BranchRecommender[MENTORKeys]):
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
         keys, d = self.keys, self.keys.embedding_size
-        graphs = item_graphs(config, self.features, self.mask)
-        self.item_graph = SparseGraph(mixed_item_graph(graphs, keys.modality_weights))
+        self.item_graph = mixed_item_graph(config, self.features, self.mask)
         self.item_id = nn.Parameter(nn.init.xavier_normal_(torch.empty(self.n_items, d)))
         self.guide = ModalityBranch(self.n_users, d, d)
         n_own, width = 0 if keys.shared_views else 2, len(self.modalities) * d
@@ -106,9 +104,7 @@ class MENTOR(BranchRecommender[MENTORKeys]):
                 mask = keys.mask_weight * self.masking(users, items)
         if keys.cl_weight > 0:
             cl = keys.cl_weight * self.contrast()
-        # Of the whole tables but [PAD], in every process: each takes an equal part.
-        size = distributed.place().world_size
-        return bpr, l2, align / size, mask / size, cl
+        return bpr, l2, self.equal_part(align), self.equal_part(mask), cl
 
     def alignment(
         self, users: torch.Tensor, items: torch.Tensor, parts: Sequence[torch.Tensor]

@@ -49,7 +49,6 @@ from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import MultimodalRecommender, RawFeatures
 from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.losses import bpr_of_rows, l2_loss
-from recbole_sigrec.parallel import distributed
 
 
 class MMGCNKeys(Keys):
@@ -148,6 +147,6 @@ class MMGCN(MultimodalRecommender[MMGCNKeys]):
         bpr = bpr_of_rows(h_u, h_i, h_j, n)
         u, i, j = select_rows(self.ids, rows).chunk(3)
         l2 = l2_loss(u, u, i, j, n=n) / keys.embedding_size
-        # Of the whole tables but [PAD], in every process: each takes an equal part.
-        own = sum(table[1:].square().mean() for table in self.preference.values())
-        return bpr, keys.reg_weight * (l2 + own / distributed.place().world_size)
+        squares = [table[1:].square().mean() for table in self.preference.values()]
+        own = functools.reduce(operator.add, squares)
+        return bpr, keys.reg_weight * (l2 + self.equal_part(own))

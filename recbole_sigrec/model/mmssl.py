@@ -60,7 +60,6 @@ from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.critic import Critic, Factors, Taken, observed, relations
 from recbole_sigrec.model.generated_relations import GeneratedRelations, both_ways
 from recbole_sigrec.model.losses import both_view_contrast, bpr_of_rows, l2_loss
-from recbole_sigrec.parallel import distributed
 
 Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
 
@@ -197,15 +196,14 @@ class MMSSL(MultimodalRecommender[MMSSLKeys]):
     def calculate_loss(self, interaction: Interaction) -> tuple[torch.Tensor, ...]:
         """Step 6 as its terms, already weighted: (BPR, L2, L2 of features, contrast, critic)."""
         keys, users, n = self.keys, interaction[self.USER_ID], len(interaction)
-        share, whole = self.share(n), distributed.place().world_size
+        share = self.share(n)
         found = self.training_forward()
         h_u = select_rows(found.users, users)
         pairs = [interaction[self.ITEM_ID][share], interaction[self.NEG_ITEM_ID][share]]
         h_i, h_j = select_rows(found.items, torch.cat(pairs)).chunk(2)
         bpr, l2 = bpr_of_rows(h_u[share], h_i, h_j, n), l2_loss(h_u[share], h_i, h_j, n=n)
-        # These are of whole tables, the verdict of the whole batch: each process has an equal part.
         squares = [table.square().sum() for pair in found.features for table in pair]
-        l2_features = 0.5 * torch.stack(squares).sum() / (self.n_items - 1) / whole
+        l2_features = self.equal_part(0.5 * torch.stack(squares).sum() / (self.n_items - 1))
         contrast = [
             both_view_contrast(select_rows(m_u, users), h_u, keys.temperature, share)
             for m_u in found.ids
@@ -214,7 +212,7 @@ class MMSSL(MultimodalRecommender[MMSSLKeys]):
         if keys.adversarial_weight > 0:
             frozen = {name: p.detach() for name, p in self.critic.named_parameters()}
             given = found.factors(users), Taken.of_users(self.interactions, users)
-            verdict = functional_call(self.critic, frozen, given).mean() / whole
+            verdict = self.equal_part(functional_call(self.critic, frozen, given).mean())
         return (
             bpr,
             keys.reg_weight * l2,

@@ -18,7 +18,6 @@ from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import EmbeddingKeys, MultimodalRecommender, RawFeatures
 from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.losses import bpr_of_rows
-from recbole_sigrec.parallel import distributed
 
 
 class BranchKeys(EmbeddingKeys):
@@ -122,8 +121,7 @@ class BranchRecommender(MultimodalRecommender[B]):
         u, i, j = (interaction[field][share] for field in fields)
         h_i, h_j = select_rows(items, torch.cat([i, j])).chunk(2)
         bpr = bpr_of_rows(select_rows(users, u), h_i, h_j, n) / math.log(2)
-        # Of the whole table but [PAD], in every process: each takes an equal part.
-        l2 = self.user_weight[1:].square().mean() / distributed.place().world_size
+        l2 = self.equal_part(self.user_weight[1:].square().mean())
         for branch in self.branch.values():
             rows = select_rows(branch.get_parameter("preference"), u)
             l2 = l2 + rows.square().sum() / (n * rows.shape[1])

@@ -52,26 +52,22 @@ from recbole_sigrec.graph import (
 from recbole_sigrec.graph.unit_rows import unit_rows
 from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import (
+    LightGCNKeys,
     MultimodalRecommender,
     RawFeatures,
     projections,
     xavier_embedding,
 )
 from recbole_sigrec.model.batch import Interaction
-from recbole_sigrec.model.item_graphs import item_graphs, mixed_item_graph
+from recbole_sigrec.model.item_graphs import MixedItemGraphKeys, mixed_item_graph
 from recbole_sigrec.model.losses import bpr_of_rows, info_nce
-from recbole_sigrec.model.views import GraphKeys
 
 
-class PGLKeys(GraphKeys):
+class PGLKeys(LightGCNKeys, MixedItemGraphKeys):
     """The keys of PGL; their defaults are in ``properties/model/PGL.yaml``."""
 
     mode: Literal["local", "global"] = setting("the subgraph: of drawn edges, or of the spectrum")
     edge_dropout: float = setting("share of edges that a subgraph of mode local lacks", ge=0, lt=1)
-    n_item_layers: int = setting("L, layers on the item graph", ge=0)
-    modality_weights: dict[str, float] | None = setting(
-        "α: {modality: its share of the item graph}"
-    )
     train_features: bool = setting("whether the raw features are trained too")
     dropout: float = setting("share of entries dropped in the contrastive views", ge=0, lt=1)
     cl_weight: float = setting("λ, weight of the InfoNCE of the two views (0: off)", ge=0)
@@ -92,8 +88,7 @@ class PGL(MultimodalRecommender[PGLKeys]):
         self.pruning = PrunedGraph(self.interactions, keys.edge_dropout)
         if keys.mode == "global":
             self.principal_graph = SparseGraph(spectral_graph(config, self.interactions, d))
-        graphs = item_graphs(config, self.features, self.mask)
-        self.item_graph = SparseGraph(mixed_item_graph(graphs, keys.modality_weights))
+        self.item_graph = mixed_item_graph(config, self.features, self.mask)
         self.preference = nn.ParameterDict()
         for name in self.modalities:
             self.preference[name] = xavier_embedding(self.n_users, d).weight

@@ -47,7 +47,6 @@ from recbole_sigrec.model.homogeneous import Homogeneous, homogeneous_graph, int
 from recbole_sigrec.model.layers import LowRankMap
 from recbole_sigrec.model.losses import info_nce, overlap
 from recbole_sigrec.model.modality_weights import weights_of_modalities
-from recbole_sigrec.parallel import distributed
 
 ITEM_WEIGHTS, USER_WEIGHTS = {"image": 0.0, "text": 1.0}, {"image": 0.2, "text": 0.8}
 """α of similarities, as published for Baby."""
@@ -147,6 +146,4 @@ class REARM(LightGCNRecommender[REARMKeys]):
                 cl = cl + info_nce(a, b, keys.temperature, share=share) / len(pairs)
             for rows in batch.rows[:2]:
                 alike = alike + overlap(select_rows(one, rows), select_rows(two, rows)) / len(pairs)
-        # The overlap is made whole in every process: each takes an equal part.
-        alike = alike / distributed.place().world_size
-        return bpr, keys.cl_weight * cl, keys.orthogonal_weight * alike
+        return bpr, keys.cl_weight * cl, self.equal_part(keys.orthogonal_weight * alike)

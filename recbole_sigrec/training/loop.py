@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_sigrec.parallel import distributed
+from recbole_sigrec.training import optimizers
 from recbole_sigrec.training.divergence import check_finite
 
 ROW_MEAN_LOSSES = {"recbole.model.general_recommender.bpr.BPR"}
@@ -49,12 +50,14 @@ class LeanLoop(RecBoleTrainer):
             leave=False,
             dynamic_ncols=True,
         )
+        hook = getattr(self.model, "on_batch_start", None)
+        trained = optimizers.parameters_of(self.optimizer)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         total = torch.zeros((), device=self.device)
         terms: list[torch.Tensor] = []  # of each step
         for step, interaction in enumerate(bar):
             interaction, factor = self._share(interaction.to(self.device))
-            if hook := getattr(self.model, "on_batch_start", None):
+            if hook is not None:
                 hook(interaction)
             self.optimizer.zero_grad()
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
@@ -62,11 +65,10 @@ class LeanLoop(RecBoleTrainer):
             losses: tuple[torch.Tensor, ...] = found if isinstance(found, tuple) else (found,)
             loss = sum(losses[1:], losses[0]) * factor
             scaler.scale(loss).backward()
-            groups = self.optimizer.param_groups
-            distributed.sum_gradients(p for group in groups for p in group["params"])
+            distributed.sum_gradients(trained)
             if self.clip_grad_norm:
                 scaler.unscale_(self.optimizer)
-                clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+                clip_grad_norm_(trained, **self.clip_grad_norm)
             scaler.step(self.optimizer)
             scaler.update()
             terms.append(torch.stack([part.detach().reshape(()) for part in losses]) * factor)

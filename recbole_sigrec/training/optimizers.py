@@ -20,8 +20,12 @@ def trainers_parameters(model: nn.Module) -> dict[str, Any]:
 
 def own_parameters(model: nn.Module) -> list[nn.Parameter]:
     """What the optimisers train that a model steps itself."""
-    groups = [group for own in _own(model).values() for group in own.param_groups]
-    return [parameter for group in groups for parameter in group["params"]]
+    return [parameter for own in _own(model).values() for parameter in parameters_of(own)]
+
+
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """What an optimiser trains."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def prepared(optimizer: Optimizer, model: nn.Module) -> Optimizer:

@@ -273,9 +273,8 @@ class SafeTrainer(recbole.trainer.Trainer):
         if train_data is not None:
             check_same_data(resume_file, state["data"], train_data)
         self.optimizer.load_state_dict(state["optimizer"])
-        optimizers.load_own_states(
-            self.model, state.get("own_optimizers", {})
-        )  # none in earlier files
+        own = state.get("own_optimizers", {})  # earlier files have none
+        optimizers.load_own_states(self.model, own)
         for name in self._state_names():
             setattr(self.model, name, state["training_state"][name])
         self.start_epoch = state["epoch"] + 1

@@ -26,7 +26,7 @@ from recbole_sigrec.training.optimizers import own_parameters
 
 @torch.no_grad()
 def warm_start(net: AbstractRecommender, file: str, train_data: AbstractDataLoader) -> None:
-    """Give a new model the parameters of a trained one; :func:`_anew` says which start anew.
+    """Give a new model the parameters of a trained one; :func:`made_anew` says which start anew.
 
     Rows of users and items go by token. A new item's rows are those of similar items
     (:mod:`recbole_sigrec.serving.new_items`), a new user's follow from the history
