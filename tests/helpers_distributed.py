@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from recbole_sigrec.errors import DataError
-from recbole_sigrec.parallel import distributed
+from recbole_sigrec.parallel import columns, distributed
+from recbole_sigrec.training.optimizers import load_whole_state, whole_state
 
 
 def talk() -> dict:
@@ -71,3 +72,50 @@ def work_for_ever(folder: str) -> None:
         while True:
             torch.ones(50, 50) @ torch.ones(50, 50)
     distributed.barrier()
+
+
+def columns_of_tables(widths: list) -> list:
+    """A small loss of the rows of a table that the processes divide, and two steps of Adam, for
+    each number of columns."""
+    distributed.connect(torch.device("cpu"))
+    return [_columns_of_a_table(d) for d in widths]
+
+
+def _columns_of_a_table(d: int) -> dict:
+    size = distributed.place().world_size
+    generator = torch.Generator().manual_seed(1)
+    start, other = (torch.randn(5, d, generator=generator) for _ in range(2))
+    table = torch.nn.Parameter(start.clone())
+    optimizer = torch.optim.Adam([table], lr=0.1)
+    rows = torch.tensor([3, 0, 3])
+    tables = [table] if columns.divisible([table]) else []
+    shapes, gradients, losses = [], [], []
+    for _ in range(2):
+        with columns.divided(tables):
+            part = columns.own(d)
+            shapes.append(list(table.shape))
+            optimizer.zero_grad()
+            together = columns.whole(table[rows], d).tanh().prod(dim=1)[distributed.share(3)].sum()
+            products = columns.total((table[rows] * other[:3, part]).sum(dim=1))
+            loss = together + products.square().sum() / size  # each computes an equal part
+            loss.backward()
+            if not tables:
+                distributed.sum_gradients([table])
+            parts = distributed.gather(table.grad) if tables else [table.grad]
+            gradients.append(torch.cat(parts, dim=1).tolist())
+            losses.append(distributed.sum_tensor(loss.detach().clone()).item())
+            optimizer.step()
+    state = whole_state(optimizer, tables)
+    again = torch.optim.Adam([table], lr=0.1)
+    load_whole_state(again, state, tables)
+    return {
+        "shapes": distributed.gather(shapes),  # of each process
+        "gradients": gradients,
+        "losses": losses,
+        "table": table.tolist(),
+        "moment": state["state"][0]["exp_avg_sq"].tolist(),
+        "restored": all(
+            torch.equal(again.state[table][name], value)
+            for name, value in optimizer.state[table].items()
+        ),
+    }

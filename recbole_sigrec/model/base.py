@@ -62,6 +62,9 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
     loss_in_shares: bool = False
     """Whether ``calculate_loss`` computes :meth:`share` of the batch alone, so that the losses of
     all processes add up; else each process of several computes the loss of the whole batch."""
+    divided_tables: tuple[str, ...] = ()
+    """The names of the parameters [n, d] that several processes divide by columns in an epoch: see
+    :mod:`recbole_sigrec.parallel.columns`. All of the model that meets them then must know it."""
     kept_buffers: tuple[str, ...] = ()
     """The names of the persistent buffers: what evaluation or an exact resume needs beside the
     parameters. All are part of a checkpoint, and have the same shape from the start."""
@@ -250,6 +253,10 @@ class LightGCNKeys(EmbeddingKeys):
 
 
 E = TypeVar("E", bound=EmbeddingKeys)
+
+
+DIVIDED_IDS = ("user_embedding.weight", "item_embedding.weight")
+"""The tables that a :class:`LightGCNRecommender` can divide."""
 
 
 class LightGCNRecommender(MultimodalRecommender[E]):

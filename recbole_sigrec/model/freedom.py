@@ -27,11 +27,12 @@ from recbole_sigrec.config import Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import PrunedGraph, SparseGraph, propagate
 from recbole_sigrec.kernels.rows import select_rows
-from recbole_sigrec.model.base import LightGCNKeys, RawFeatures, projections
+from recbole_sigrec.model.base import DIVIDED_IDS, LightGCNKeys, RawFeatures, projections
 from recbole_sigrec.model.batch import Interaction
 from recbole_sigrec.model.item_graphs import MixedItemGraphKeys, mixed_item_graph
 from recbole_sigrec.model.losses import bpr_of_rows
 from recbole_sigrec.model.views import GraphRecommender
+from recbole_sigrec.parallel import columns
 
 
 class FREEDOMKeys(LightGCNKeys, MixedItemGraphKeys):
@@ -47,6 +48,7 @@ class FREEDOM(GraphRecommender[FREEDOMKeys]):
 
     Keys = FREEDOMKeys
     loss_in_shares = True
+    divided_tables = DIVIDED_IDS
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
@@ -62,7 +64,7 @@ class FREEDOM(GraphRecommender[FREEDOMKeys]):
             self.pruned_graph = self.pruning.draw().to(self.user_embedding.weight.device)
 
     def forward(self, graph: SparseGraph) -> tuple[torch.Tensor, torch.Tensor]:
-        """Step 3: h_u [n_users, d] and h_i [n_items, d]."""
+        """Step 3: h_u [n_users, d] and h_i [n_items, d], or this process's columns of them."""
         users, items = self.lightgcn(self.keys.n_ui_layers, graph)
         h = propagate(self.item_graph, self.item_embedding.weight, self.keys.n_item_layers)
         return users, items + h
@@ -76,9 +78,9 @@ class FREEDOM(GraphRecommender[FREEDOMKeys]):
         i, j = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
         n = len(i)
         share = self.share(n)
-        h_u = select_rows(users, interaction[self.USER_ID])
-        h_i, h_j = select_rows(items, torch.cat([i[share], j[share]])).chunk(2)
-        bpr = bpr_of_rows(h_u[share], h_i, h_j, n)
+        rows = select_rows(users, interaction[self.USER_ID]), select_rows(items, torch.cat([i, j]))
+        h_u, h_i, h_j = columns.whole(torch.cat(rows), self.keys.embedding_size).chunk(3)
+        bpr = bpr_of_rows(h_u[share], h_i[share], h_j[share], n)
         modal = bpr.new_zeros(())
         for name in self.modalities if self.keys.modal_weight > 0 else ():
             has = getattr(self, f"has_{name}")

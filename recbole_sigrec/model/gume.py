@@ -100,7 +100,7 @@ class GUME(GraphRecommender[GUMEKeys]):
             x = self.masked(name, self.purify[name](self.item_embedding.weight, self.raw[name]))
             items.append(propagate(self.item_graph[name], x, self.keys.n_layers))
         rows = with_users(self.user_graph, torch.cat(items, dim=1))
-        return by_view(rows, self.keys.embedding_size)
+        return by_view(rows, len(items))
 
     def extended(self, h: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Step 5: x of a batch's nodes, from h of all: [M, n, d] → [n, d]."""

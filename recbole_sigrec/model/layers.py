@@ -12,6 +12,7 @@ from torch import nn
 
 from recbole_sigrec.kernels.products import Linear, linear
 from recbole_sigrec.kernels.rows import select_rows
+from recbole_sigrec.parallel import columns
 
 PERTURBATIONS: tuple[str, ...] = ("modulus", "uniform", "none")
 
@@ -47,10 +48,21 @@ def perturb(embeddings: torch.Tensor, strength: float, kind: str = "modulus") ->
     return embeddings + noise
 
 
+class ColumnLinear(Linear):
+    """A linear layer that computes the columns of its result that this process holds.
+
+    Shapes: [n, in_features] → [n, out_features], or a part of its columns.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        part = columns.own(self.out_features)
+        return linear(input, self.weight[part], self.bias[part])
+
+
 class Purifier(nn.Module):
     """Behavior-guided purifier of MGCN (arXiv 2308.03588, Eq. 1-2): id ⊙ σ(W₂(W₁x + b₁) + b₂).
 
-    Shapes: ids [n, d], features [n, d_m] → [n, d].
+    Shapes: ids [n, d], features [n, d_m] → [n, d]; of ids this process's columns, the same ones.
     """
 
     def __init__(self, feature_size: int, embedding_size: int):
@@ -60,8 +72,9 @@ class Purifier(nn.Module):
 
     def forward(self, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         # Nothing stands between the two maps, so that the features meet their product alone.
-        weight = self.gate.weight @ self.project.weight
-        bias = self.gate.weight @ self.project.bias + self.gate.bias
+        part = columns.own(self.gate.out_features)
+        gate, gate_bias = self.gate.weight[part], self.gate.bias[part]
+        weight, bias = gate @ self.project.weight, gate @ self.project.bias + gate_bias
         return ids * torch.sigmoid(linear(features, weight, bias))
 
 

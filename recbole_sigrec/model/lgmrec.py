@@ -96,7 +96,7 @@ class LGMRec(GraphRecommender[LGMRecKeys]):
         )
         users = self.user_items(torch.cat([x, logits], dim=1))
         of_users, user_logits = users.split([x.shape[1], logits.shape[1]], dim=1)
-        means = by_view(of_users, self.keys.embedding_size) / self.n_having.T[..., None]
+        means = by_view(of_users, len(raw)) / self.n_having.T[..., None]
         local = torch.cat([torch.cat(list(means), dim=1), x])
         local = propagate(self.graph, local, self.keys.n_mm_layers)
         logits = torch.cat([user_logits, logits]).split(self.keys.n_hyperedges, dim=1)
@@ -129,7 +129,7 @@ class LGMRec(GraphRecommender[LGMRecKeys]):
         edges: list[torch.Tensor],
     ) -> torch.Tensor:
         """Step 4 for any n nodes: b [n, d], l [n, M·d], H [n, K] and [K, d] of each m → e."""
-        local = F.normalize(by_view(local, behavior.shape[1]), dim=2).sum(dim=0)
+        local = F.normalize(by_view(local, len(edges)), dim=2).sum(dim=0)
         total = functools.reduce(operator.add, [h @ e for h, e in zip(dependency, edges)])  # t
         return behavior + local + self.keys.global_weight * F.normalize(total, dim=1)
 

@@ -10,7 +10,9 @@ from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, mean_propagation, mean_propagation_and_start
 from recbole_sigrec.kernels.products import matmul_nt
 from recbole_sigrec.kernels.rows import select_rows
+from recbole_sigrec.model.base import DIVIDED_IDS
 from recbole_sigrec.model.batch import Batch, Interaction
+from recbole_sigrec.parallel import columns
 from recbole_sigrec.recbole_repairs.models import NormalizedAdjacency
 
 
@@ -21,6 +23,8 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
     of which a batch needs its own nodes' rows, and with the items are done by
     :mod:`~recbole_sigrec.graph.adjacency` and :func:`~recbole_sigrec.kernels.products.matmul_nt`.
     """
+
+    divided_tables = DIVIDED_IDS
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
@@ -39,9 +43,14 @@ class LightGCN(NormalizedAdjacency, RecBoleLightGCN):
             self.norm_adj_matrix, self.get_ego_embeddings(), self.n_layers, batch.nodes
         )
         u, i, j = select_rows(final, rows).chunk(3)
-        loss = self.mf_loss((u * i).sum(dim=1), (u * j).sum(dim=1))
-        own = select_rows(ego, rows).chunk(3)
-        return loss + self.reg_weight * self.reg_loss(*own, require_pow=self.require_pow)
+        squares = torch.stack([own.norm().square() for own in select_rows(ego, rows).chunk(3)])
+        # Sums over the columns, of which each process may hold a part: in one message.
+        sums = columns.total(torch.cat([(u * i).sum(dim=1), (u * j).sum(dim=1), squares]))
+        positive, negative, squares = sums.split([len(u), len(u), 3])
+        # RecBole's EmbLoss: the norms of the three tables, or half their squares.
+        norms = squares / 2 if self.require_pow else squares.sqrt()
+        norms = norms.sum(dim=0, keepdim=True) / len(u)  # [1], as RecBole's
+        return self.mf_loss(positive, negative) + self.reg_weight * norms
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Users [n_users, d] and items [n_items, d]."""

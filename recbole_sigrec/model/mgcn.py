@@ -34,7 +34,7 @@ from torch import nn
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, propagate
-from recbole_sigrec.model.base import RawFeatures, xavier_linear
+from recbole_sigrec.model.base import DIVIDED_IDS, RawFeatures, xavier_linear
 from recbole_sigrec.model.item_graphs import item_graphs
 from recbole_sigrec.model.layers import BehaviorAwareFusion, Purifier
 from recbole_sigrec.model.views import ViewKeys, ViewRecommender
@@ -48,6 +48,7 @@ class MGCN(ViewRecommender[MGCNKeys]):
     """The model; see the module's text for its equations and ``MGCNKeys`` for its keys."""
 
     Keys = MGCNKeys
+    divided_tables = DIVIDED_IDS
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)

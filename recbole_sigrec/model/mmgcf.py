@@ -42,12 +42,14 @@ from recbole_sigrec.graph.unit_rows import unit_rows
 from recbole_sigrec.kernels.products import Linear
 from recbole_sigrec.kernels.rows import select_rows
 from recbole_sigrec.model.base import (
+    DIVIDED_IDS,
     LightGCNKeys,
     LightGCNRecommender,
     RawFeatures,
     projections,
 )
 from recbole_sigrec.model.batch import Batch, Interaction
+from recbole_sigrec.parallel import columns
 
 
 class MMGCFKeys(LightGCNKeys):
@@ -90,6 +92,7 @@ class MMGCF(LightGCNRecommender[MMGCFKeys]):
 
     Keys = MMGCFKeys
     loss_in_shares = True
+    divided_tables = DIVIDED_IDS
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
@@ -142,6 +145,7 @@ class MMGCF(LightGCNRecommender[MMGCFKeys]):
         final, ids = mean_propagation_and_start(
             self.pruned_graph, self.ego(), keys.n_ui_layers, batch.nodes
         )
+        final, ids = columns.whole(torch.stack([final, ids]), keys.embedding_size)
         users, j = final.split([len(batch.users), len(batch.items)])
         table = torch.cat([users, self.items(j, batch.items)])
         return batch.bpr(table), keys.reg_weight * batch.l2(ids)

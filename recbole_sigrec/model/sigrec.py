@@ -39,14 +39,20 @@ from recbole_sigrec.graph import (
     propagate,
     semantic_graph,
 )
-from recbole_sigrec.kernels.products import Linear
 from recbole_sigrec.kernels.rows import select_rows
-from recbole_sigrec.model.base import RawFeatures, xavier_linear
+from recbole_sigrec.model.base import DIVIDED_IDS, RawFeatures, xavier_linear
 from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores, without_choice
-from recbole_sigrec.model.layers import MeanFusion, Purifier, build_fusion, perturb
+from recbole_sigrec.model.layers import (
+    ColumnLinear,
+    MeanFusion,
+    Purifier,
+    build_fusion,
+    perturb,
+)
 from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.model.views import GraphKeys, GraphRecommender, by_view, with_users
+from recbole_sigrec.parallel import columns
 
 
 class SIGRecKeys(GraphKeys, ItemScoreKeys):
@@ -97,6 +103,7 @@ class SIGRec(GraphRecommender[SIGRecKeys]):
 
     Keys = SIGRecKeys
     loss_in_shares = True
+    divided_tables = DIVIDED_IDS
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
@@ -106,7 +113,7 @@ class SIGRec(GraphRecommender[SIGRecKeys]):
 
         used = {} if keys.semantic_init == "id" else self.features
         self.raw = RawFeatures(used, keys.train_features)
-        layer = Purifier if keys.semantic_init == "gated" else Linear
+        layer = Purifier if keys.semantic_init == "gated" else ColumnLinear
         self.project = nn.ModuleDict({name: layer(x.shape[1], d) for name, x in used.items()})
         given = without_choice("modality_weights", keys.modality_weights)
         weights = weights_of_modalities(self.modalities, given)
@@ -147,12 +154,12 @@ class SIGRec(GraphRecommender[SIGRecKeys]):
         """Step 5: h^m of all nodes, or of a batch's: [M, n, d]."""
         items = []
         for name in self.modalities:
-            h = self._semantic_start(name)  # [n_items, d]
+            h = self._semantic_start(name)  # [n_items, d], or this process's columns
             if name in self.semantic_graph:
                 h = propagate(self.semantic_graph[name], h, self.keys.n_semantic_layers)
             items.append(h)
         rows = with_users(self.user_graph, torch.cat(items, dim=1), batch)
-        return by_view(rows, self.keys.embedding_size)
+        return columns.whole(by_view(rows, len(items)), self.keys.embedding_size)
 
     def _semantic_start(self, name: str) -> torch.Tensor:
         ids = self.item_embedding.weight

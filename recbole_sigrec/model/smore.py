@@ -38,8 +38,9 @@ from recbole_sigrec.config import Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, propagate
 from recbole_sigrec.kernels.products import Linear
-from recbole_sigrec.model.base import RawFeatures, xavier_linear
+from recbole_sigrec.model.base import DIVIDED_IDS, RawFeatures, xavier_linear
 from recbole_sigrec.model.item_graphs import item_graphs
+from recbole_sigrec.model.layers import ColumnLinear
 from recbole_sigrec.model.views import ViewKeys, ViewRecommender
 
 
@@ -53,6 +54,7 @@ class SMORE(ViewRecommender[SMOREKeys]):
     """The model; its views are those of the modalities, in their order, and then the fused one."""
 
     Keys = SMOREKeys
+    divided_tables = DIVIDED_IDS
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
@@ -65,7 +67,7 @@ class SMORE(ViewRecommender[SMOREKeys]):
         for name, features in self.features.items():
             self.project[name] = Linear(features.shape[1], d)
         self.filters = nn.Parameter(torch.randn(n_views, d // 2 + 1, 2))  # k, as real numbers
-        self.gate = nn.ModuleList(Linear(d, d) for _ in range(n_views))
+        self.gate = nn.ModuleList(ColumnLinear(d, d) for _ in range(n_views))
         # On the rows of a batch, whose number varies: torch's own products.
         self.query = nn.ModuleList(
             nn.Sequential(nn.Linear(d, d), nn.Tanh(), nn.Linear(d, d, bias=False))

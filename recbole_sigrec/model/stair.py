@@ -41,9 +41,10 @@ from torch.optim import AdamW, Optimizer
 from recbole_sigrec.config import Config, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.graph import SparseGraph, decaying_propagation, normalize, semantic_graph
-from recbole_sigrec.model.base import EmbeddingKeys, LightGCNRecommender
+from recbole_sigrec.model.base import DIVIDED_IDS, EmbeddingKeys, LightGCNRecommender
 from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.whitening import whitened
+from recbole_sigrec.parallel import columns
 
 
 class STAIRKeys(EmbeddingKeys):
@@ -67,6 +68,7 @@ class STAIR(LightGCNRecommender[STAIRKeys]):
 
     Keys = STAIRKeys
     loss_in_shares = True
+    divided_tables = DIVIDED_IDS
     beta: torch.Tensor
     gamma: torch.Tensor
 
@@ -123,7 +125,7 @@ class STAIR(LightGCNRecommender[STAIRKeys]):
         @torch.no_grad()
         def smooth(*_: Any) -> None:
             step, n_layers = table - decayed, self.keys.n_layers
-            step = decaying_propagation(self.item_graph, step, self.gamma, n_layers)
+            step = decaying_propagation(self.item_graph, step, self._own(self.gamma), n_layers)
             table.copy_(decayed + step)
 
         optimizer.register_step_pre_hook(keep)
@@ -131,7 +133,13 @@ class STAIR(LightGCNRecommender[STAIRKeys]):
 
     def forward(self, nodes: torch.Tensor | None = None) -> torch.Tensor:
         """Step 3: users, then items, or some rows of them: [n, d]."""
-        return decaying_propagation(self.graph, self.ego(), self.beta, self.keys.n_layers, nodes)
+        beta, n_layers = self._own(self.beta), self.keys.n_layers
+        h = decaying_propagation(self.graph, self.ego(), beta, n_layers, nodes)
+        return columns.whole(h, self.keys.embedding_size)
+
+    def _own(self, weights: torch.Tensor) -> torch.Tensor:
+        """The weights [d] of the columns that this process holds."""
+        return weights[columns.own(len(weights))]
 
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.users_and_items(self.forward())

@@ -15,6 +15,7 @@ from recbole_sigrec.model.batch import Batch, Interaction
 from recbole_sigrec.model.item_graphs import ItemGraphKeys
 from recbole_sigrec.model.item_scores import ItemScoreKeys, ItemScores
 from recbole_sigrec.model.modality_weights import weights_of_modalities
+from recbole_sigrec.parallel import columns
 
 
 class GraphKeys(LightGCNKeys, ItemGraphKeys):
@@ -34,7 +35,8 @@ class GraphRecommender(LightGCNRecommender[L]):
     def behavior(self, batch: Batch | None = None) -> torch.Tensor:
         """LightGCN, mean over layers, of all nodes or of a batch's: [n, d]."""
         nodes = None if batch is None else batch.nodes
-        return mean_propagation(self.graph, self.ego(), self.keys.n_ui_layers, nodes)
+        behavior = mean_propagation(self.graph, self.ego(), self.keys.n_ui_layers, nodes)
+        return columns.whole(behavior, self.keys.embedding_size)
 
 
 class ViewKeys(GraphKeys, ItemScoreKeys):
@@ -70,7 +72,7 @@ class ViewRecommender(GraphRecommender[V]):
         )
 
     def views(self) -> list[torch.Tensor]:
-        """The items in each view, each [n_items, d]."""
+        """The items in each view, each [n_items, d], or this process's columns of it."""
         raise NotImplementedError
 
     def fuse(self, behavior: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
@@ -80,8 +82,10 @@ class ViewRecommender(GraphRecommender[V]):
     def forward(self, batch: Batch | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """b and s, each [n, d], of all nodes, or of a batch's."""
         behavior = self.behavior(batch)
-        rows = with_users(self.user_graph, torch.cat(self.views(), dim=1), batch)
-        return behavior, self.fuse(behavior, by_view(rows, self.keys.embedding_size))
+        views = self.views()
+        rows = with_users(self.user_graph, torch.cat(views, dim=1), batch)
+        views = columns.whole(by_view(rows, len(views)), self.keys.embedding_size)
+        return behavior, self.fuse(behavior, views)
 
     def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
         behavior, side = self.forward()
@@ -111,6 +115,6 @@ def with_users(
     return torch.cat([user_graph(items, batch.users), select_rows(items, batch.items)])
 
 
-def by_view(rows: torch.Tensor, d: int) -> torch.Tensor:
+def by_view(rows: torch.Tensor, n_views: int) -> torch.Tensor:
     """Views side by side as views one after the other: [n, V·d] → [V, n, d]."""
-    return rows.view(len(rows), -1, d).transpose(0, 1).contiguous()
+    return rows.view(len(rows), n_views, -1).transpose(0, 1).contiguous()

@@ -130,6 +130,32 @@ def sum_tensor(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def join_columns(part: torch.Tensor, d: int) -> torch.Tensor:
+    """The columns of all processes, each with its :func:`share` of ``d``: [..., c] → [..., d]."""
+    size = _place.world_size
+    widest = -(-d // size)
+    padded = torch.nn.functional.pad(part, (0, widest - part.shape[-1])).contiguous()
+    parts = [torch.empty_like(padded) for _ in range(size)]
+    dist.all_gather(parts, padded)
+    widths = [d * (rank + 1) // size - d * rank // size for rank in range(size)]
+    return torch.cat([x[..., :width] for x, width in zip(parts, widths)], dim=-1)
+
+
+def sum_own_columns(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's :func:`share` of the columns of the sum over the processes.
+
+    Shapes: [..., d], the same in each → [..., c].
+    """
+    size, d = _place.world_size, tensor.shape[-1]
+    sent = [tensor[..., d * r // size : d * (r + 1) // size].flatten() for r in range(size)]
+    own = sent[_place.rank]
+    received = own.new_empty(size * len(own))
+    dist.all_to_all_single(
+        received, torch.cat(sent), [len(own)] * size, [len(part) for part in sent]
+    )
+    return received.view(size, *tensor.shape[:-1], -1).sum(dim=0)
+
+
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace each gradient by its sum over the processes.
 
@@ -139,9 +165,9 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
     Cost: one message of the size of all trained parameters.
     """
-    if _place.world_size == 1:
-        return
     parameters = [p for p in parameters if p.requires_grad]
+    if _place.world_size == 1 or not parameters:
+        return
     present = [p.grad is not None for p in parameters]
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     flags = parameters[0].new_tensor(present)

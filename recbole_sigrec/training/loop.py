@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_sigrec.parallel import distributed
+from recbole_sigrec.parallel import columns, distributed
 from recbole_sigrec.training import optimizers
 from recbole_sigrec.training.divergence import check_finite
 
@@ -50,12 +50,36 @@ class LeanLoop(RecBoleTrainer):
             leave=False,
             dynamic_ncols=True,
         )
+        divided = divided_tables(self)
+        with columns.divided(divided):
+            terms = self._train_steps(bar, epoch_idx, loss_of, divided)
+        check_finite(terms, epoch_idx, self)
+        parts = distributed.sum_tensor(sum(terms[1:], terms[0])).tolist()
+        return tuple(parts) if len(parts) > 1 else parts[0]
+
+    def _train_steps(
+        self,
+        batches: tqdm,
+        epoch: int,
+        loss_of: Callable[..., Any],
+        divided: Sequence[nn.Parameter],
+    ) -> list[torch.Tensor]:
+        """A step for each batch of an epoch.
+
+        Args:
+            divided: the tables of which this process holds its columns alone.
+
+        Returns:
+            The terms of the loss of each step, this process's share.
+        """
         hook = getattr(self.model, "on_batch_start", None)
         trained = optimizers.parameters_of(self.optimizer)
+        alone = set(map(id, divided))
+        shared = [parameter for parameter in trained if id(parameter) not in alone]
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         total = torch.zeros((), device=self.device)
         terms: list[torch.Tensor] = []  # of each step
-        for step, interaction in enumerate(bar):
+        for step, interaction in enumerate(batches):
             interaction, factor = self._share(interaction.to(self.device))
             if hook is not None:
                 hook(interaction)
@@ -65,7 +89,7 @@ class LeanLoop(RecBoleTrainer):
             losses: tuple[torch.Tensor, ...] = found if isinstance(found, tuple) else (found,)
             loss = sum(losses[1:], losses[0]) * factor
             scaler.scale(loss).backward()
-            distributed.sum_gradients(trained)
+            distributed.sum_gradients(shared)
             if self.clip_grad_norm:
                 scaler.unscale_(self.optimizer)
                 clip_grad_norm_(trained, **self.clip_grad_norm)
@@ -73,13 +97,11 @@ class LeanLoop(RecBoleTrainer):
             scaler.update()
             terms.append(torch.stack([part.detach().reshape(()) for part in losses]) * factor)
             total = total + terms[-1]
-            if show_progress and step % 10 == 0:
+            if not batches.disable and step % 10 == 0:
                 if distributed.place().world_size == 1 and not torch.isfinite(loss):
-                    check_finite(terms, epoch_idx, self)
-                bar.set_postfix_str(self._progress(total, step + 1))
-        check_finite(terms, epoch_idx, self)
-        parts = distributed.sum_tensor(total).tolist()
-        return tuple(parts) if len(parts) > 1 else parts[0]
+                    check_finite(terms, epoch, self)
+                batches.set_postfix_str(self._progress(total, step + 1))
+        return terms
 
     def _share(self, interaction: Interaction) -> tuple[Interaction, float]:
         """What this process computes the loss of, and the factor by which its share counts."""
@@ -98,6 +120,17 @@ class LeanLoop(RecBoleTrainer):
         if np.isfinite(self.best_valid_score):
             text += f", best {self.valid_metric} {self.best_valid_score:.4f}"
         return text
+
+
+def divided_tables(trainer: RecBoleTrainer) -> list[nn.Parameter]:
+    """The tables that several processes divide by columns in an epoch.
+
+    None where a step needs the whole gradient: it is clipped by its norm, or checked for infinity.
+    """
+    model: nn.Module = trainer.model  # pyright: ignore[reportAssignmentType]
+    tables = [model.get_parameter(name) for name in getattr(model, "divided_tables", ())]
+    whole = trainer.clip_grad_norm or trainer.enable_scaler
+    return tables if columns.divisible(tables) and not whole else []
 
 
 def loss_is_divided(model: nn.Module) -> bool:

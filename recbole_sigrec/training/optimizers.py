@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
+from recbole_sigrec.parallel import distributed
 
 
 def trainers_parameters(model: nn.Module) -> dict[str, Any]:
@@ -37,6 +40,40 @@ def prepared(optimizer: Optimizer, model: nn.Module) -> Optimizer:
     if hook := getattr(model, "on_optimizer", None):
         hook(optimizer)
     return optimizer
+
+
+def whole_state(optimizer: Optimizer, divided: Sequence[nn.Parameter]) -> dict[str, Any]:
+    """An optimiser's state as one process has it; all processes call it between two epochs.
+
+    Args:
+        divided: the tables [n, d] of whose moments each process holds its columns alone.
+    """
+    state = optimizer.state_dict()
+    for index, parameter in enumerate(parameters_of(optimizer)):
+        if any(parameter is table for table in divided) and index in state["state"]:
+            d = parameter.shape[1]
+            state["state"][index] = {
+                name: distributed.join_columns(value, d) if _is_moment(value) else value
+                for name, value in state["state"][index].items()
+            }
+    return state
+
+
+def load_whole_state(
+    optimizer: Optimizer, state: dict[str, Any], divided: Sequence[nn.Parameter]
+) -> None:
+    """Restore what :func:`whole_state` has returned."""
+    optimizer.load_state_dict(state)
+    for table in divided:
+        held, own = optimizer.state[table], distributed.share(table.shape[1])
+        for name, value in held.items():
+            if _is_moment(value):
+                held[name] = value[:, own].contiguous()
+
+
+def _is_moment(value: Any) -> bool:
+    """Whether a part of an optimiser's state is a table, as its parameter is."""
+    return isinstance(value, torch.Tensor) and value.dim() == 2
 
 
 def own_states(model: nn.Module) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from recbole_sigrec.recbole_repairs.numpy_names import numpy_aliases
 from recbole_sigrec.recbole_repairs.tensorboard import one_tensorboard
 from recbole_sigrec.training import checkpoint, optimizers
 from recbole_sigrec.training.divergence import check_parameters, diverged
-from recbole_sigrec.training.loop import LeanLoop, loss_is_divided
+from recbole_sigrec.training.loop import LeanLoop, divided_tables, loss_is_divided
 from recbole_sigrec.training.patience import wait_for_learned
 from recbole_sigrec.training.random_state import numbers_of, random_states, restore_random_states
 from recbole_sigrec.training.result import versions
@@ -80,7 +80,7 @@ class SafeTrainer(recbole.trainer.Trainer):
         self.best_learned_score = -np.inf
         self.more_patience = 0
         size = distributed.place().world_size
-        if size > 1 and not loss_is_divided(model):
+        if size > 1 and not (loss_is_divided(model) or divided_tables(self)):
             self.logger.warning(
                 f"each of the {size} processes computes {config['model']}'s loss of the whole "
                 f"batch; evaluation alone is divided"
@@ -128,7 +128,7 @@ class SafeTrainer(recbole.trainer.Trainer):
                     "valid_result": self._valid_result,
                 }
             )
-            if saved and distributed.is_first() and not why_not_resumed(self.config):
+            if saved and not why_not_resumed(self.config):
                 self._save_last(epoch, train_data.generator)
             if callback_fn is not None:
                 callback_fn(epoch, score)
@@ -219,10 +219,13 @@ class SafeTrainer(recbole.trainer.Trainer):
             self.logger.info(f"Saving current best: {path}")
 
     def _save_last(self, epoch: int, loader: torch.Generator) -> None:
+        optimizer = optimizers.whole_state(self.optimizer, divided_tables(self))
+        if not distributed.is_first():
+            return
         state = {
             **self._header(epoch),
             **self._model_state(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "own_optimizers": optimizers.own_states(self.model),
             "training_state": {name: getattr(self.model, name) for name in self._state_names()},
             **{key: getattr(self, key) for key in PROGRESS},
@@ -272,7 +275,8 @@ class SafeTrainer(recbole.trainer.Trainer):
         check_same_config(resume_file, json.loads(state["config"]), self.config)
         if train_data is not None:
             check_same_data(resume_file, state["data"], train_data)
-        self.optimizer.load_state_dict(state["optimizer"])
+        divided = divided_tables(self)
+        optimizers.load_whole_state(self.optimizer, state["optimizer"], divided)
         own = state.get("own_optimizers", {})  # earlier files have none
         optimizers.load_own_states(self.model, own)
         for name in self._state_names():
