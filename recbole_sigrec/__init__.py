@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_sigrec.model_names import KNOWN
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from recbole_sigrec.comparison.ablation import ablate as ablate

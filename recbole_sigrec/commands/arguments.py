@@ -17,8 +17,9 @@ from recbole_sigrec.user_paths import user_path
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser without abbreviations, whose errors are raised and whose help is printed by the
-    command line.
+    """A parser without abbreviations.
+
+    Its errors are raised, and the command line prints its help.
 
     Args:
         prog: the command and how it is called, ``recbole-sigrec run``.

@@ -191,8 +191,9 @@ def _recorded(out: Path, configs: dict[str, dict], split: Split) -> dict[str, An
 
 
 def _check_earlier(runs: list[Run], metrics: Sequence[str]) -> None:
-    """See that the files of finished runs are as they were written, and remove what a comparison
-    that was killed has left of them.
+    """See that the files of finished runs are as they were written.
+
+    What a killed comparison has left of them is removed.
 
     Raises:
         DataError: a file is damaged, was changed, is that of another run, or is of an earlier

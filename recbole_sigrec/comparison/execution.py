@@ -77,8 +77,10 @@ def _here(todo: list[Run], setting: Setting, split: Split) -> Ended:
 
 
 def _in_workers(todo: list[Run], setting: Setting, first: Arm, split: Split, jobs: int) -> Ended:
-    """Several at a time. A process that is killed takes its pool along: the runs that were begun
-    are then made one by one, so that only what is killed again has failed, and the rest as before.
+    """Several at a time.
+
+    A process that is killed takes its pool along: the runs that were begun are then made one by
+    one, so that only what is killed again has failed, and the rest as before.
     """
     threads = max(1, torch.get_num_threads() // jobs)  # of every run, whatever runs beside it
 

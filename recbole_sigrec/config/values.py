@@ -15,8 +15,10 @@ _SEPARATORS = ("field_separator", "seq_separator")
 
 
 def parse_value(text: str, key: str = "") -> Any:
-    """A key's string value as a YAML scalar or flow collection; paths and separators as they stand.
-    ``None`` is null. Never evaluated."""
+    """A key's string value as a YAML scalar or flow collection; never evaluated.
+
+    Paths and separators are taken as they stand. ``None`` is null.
+    """
     if key in PATH_KEYS:
         quoted = re.fullmatch(r"\s*(['\"])(.*)\1\s*", text, flags=re.DOTALL)
         if quoted:

@@ -89,8 +89,9 @@ def check_cutoffs(config: Config, dataset: MultimodalDataset) -> None:
 
 
 def set_evaluation_batch(config: Config, dataset: MultimodalDataset) -> None:
-    """Set ``eval_batch_size`` where the user has set none; in sampled evaluation it counts pairs,
-    not scores, and RecBole's own default holds.
+    """Set ``eval_batch_size`` where the user has set none.
+
+    In sampled evaluation it counts pairs, not scores, and RecBole's own default holds.
     """
     if config["eval_batch_size"] is None:
         full = set(config["eval_args"]["mode"].values()) == {"full"}

@@ -26,8 +26,9 @@ def seed_split(config: Config) -> None:
 
 @contextlib.contextmanager
 def fixed_draws(*key: int) -> Iterator[None]:
-    """For the time of a block: NumPy's draws follow from the key alone. Those after it go on as if
-    there had been none.
+    """For the time of a block: NumPy's draws follow from the key alone.
+
+    Those after it go on as if there had been none.
     """
     before = np.random.get_state()
     np.random.seed(key)

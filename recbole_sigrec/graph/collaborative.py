@@ -81,8 +81,9 @@ def collaborative_topk(
 
 
 def longest_history(interactions: sp.csr_matrix) -> int:
-    """What ``collab_max_history: auto`` is: ten times the median number of items of the users who
-    have any. Our choice.
+    """What ``collab_max_history: auto`` is: ten times the median number of items of a user.
+
+    Users without items do not count. Our choice.
 
     Args:
         interactions: binary R [n_users, n_items].

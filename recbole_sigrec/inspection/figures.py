@@ -33,10 +33,10 @@ def inspect(
             nearest items of SIGRec's config are the content neighbours.
 
     Returns:
-        ``dataset, users, items, interactions, density, split: {train, valid, test}, cold_users,
-        cold_items`` (without a training interaction), ``users_degree, items_degree`` (histograms
-        of their training interactions), ``modalities: {name: {dimension, coverage, missing,
-        duplicate_rows, norms, norms_histogram, alignment_pairs, alignment_share,
+        ``dataset, users, items, interactions, density``, ``split: {train, valid, test}``,
+        ``cold_users, cold_items`` (without a training interaction), ``users_degree, items_degree``
+        (histograms of their training interactions), ``modalities: {name: {dimension, coverage,
+        missing, duplicate_rows, norms, norms_histogram, alignment_pairs, alignment_share,
         alignment_expected, alignment_lift, alignment_z, alignment}}``, ``held_out_order``
         (:class:`HeldOutOrder` as a dict, or None where item tokens are no numbers) and
         ``warnings``. A histogram is ``{edges, counts}``; ``coverage`` is the share of items that

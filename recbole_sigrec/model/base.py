@@ -105,8 +105,10 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         raise NotImplementedError
 
     def item_parts(self) -> dict[str, torch.Tensor]:
-        """Addends [n_items, d] of the items' representations by name, to explain scores; none: the
-        model tells none."""
+        """Addends [n_items, d] of the items' representations by name, to explain scores.
+
+        None where the model tells none.
+        """
         return {}
 
     def users_and_items(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

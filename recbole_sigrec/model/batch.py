@@ -155,8 +155,9 @@ class Batch:
         temperature: float,
         allowed: torch.Tensor,
     ) -> torch.Tensor:
-        """InfoNCE of the users among all users plus that of the positives among all items, each
-        summed over the triples.
+        """InfoNCE of the users among all users plus that of the positives among all items.
+
+        Each is summed over the triples.
 
         Shapes: anchor, candidates [n_users + n_items, d], tables of all users, then all items;
         allowed bool [n_users + n_items], which nodes are anchors and candidates.

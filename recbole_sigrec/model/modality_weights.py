@@ -13,8 +13,9 @@ def weights_of_modalities(
     published: Mapping[str, float] | None = None,
     key: str = "modality_weights",
 ) -> dict[str, float]:
-    """A weight for each modality, which add up to one; none given: the published ones, if they are
-    those of these modalities, else equal ones.
+    """A weight for each modality, which add up to one.
+
+    None given: the published ones, if they are those of these modalities, else equal ones.
 
     Args:
         modalities: their names.

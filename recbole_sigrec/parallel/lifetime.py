@@ -34,8 +34,9 @@ def end_with_parent() -> None:
 
 @contextlib.contextmanager
 def ended_on_error() -> Iterator[None]:
-    """If the block is left by an exception, such as that of Ctrl-C: the new processes that were
-    started in it end at once.
+    """If an exception leaves the block, the new processes that were started in it end at once.
+
+    Such as that of Ctrl-C.
     """
     others = multiprocessing.active_children()
     try:

@@ -16,8 +16,9 @@ from recbole.utils import FeatureType
 
 @contextlib.contextmanager
 def plain_tables() -> Iterator[None]:
-    """While RecBole reads atomic files: in those separated by tabs quotation marks are text, and in
-    all of them only nothing is a missing id.
+    """While RecBole reads atomic files: quotation marks and names of missing values are text.
+
+    The marks in files separated by tabs. In all files, only an empty id is a missing one.
 
     pandas' defaults, which it uses, join lines from one quotation mark to the next, and take the
     ids NA, None, nan and null for missing ones.

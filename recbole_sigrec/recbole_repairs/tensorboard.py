@@ -62,8 +62,9 @@ _original = recbole.trainer.trainer.get_tensorboard
 
 @contextlib.contextmanager
 def one_tensorboard() -> Iterator[None]:
-    """While a trainer of RecBole's is made: it gets a writer of this file, of which only that of
-    the first of several processes writes.
+    """While a trainer of RecBole's is made: it gets a writer of this file.
+
+    Of several processes, only the writer of the first one writes.
     """
     module: Any = recbole.trainer.trainer
     try:

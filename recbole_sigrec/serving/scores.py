@@ -157,7 +157,6 @@ class Scorer:
 
     def extended(self, weights: sp.csr_matrix) -> Scorer:
         """With further items, from the weights of those there: CSR [n_new, n_items]."""
-
         vectors, parts = self.item_vectors, self.parts
         if vectors is not None:
             added = weights @ vectors

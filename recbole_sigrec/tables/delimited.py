@@ -34,10 +34,10 @@ _OPTIONS = "If it is written otherwise, say so with --separator or --encoding"
 
 @dataclasses.dataclass(frozen=True)
 class TextForm:
-    """How a table of text is written; None: to be found out.
+    r"""How a table of text is written; None: to be found out.
 
     Attributes:
-        separator: one character; ``tab`` and ``\\t`` stand for the tab.
+        separator: one character; ``tab`` and ``\t`` stand for the tab.
         encoding: a name that Python knows, as ``cp1252``.
     """
 

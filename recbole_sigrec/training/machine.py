@@ -16,10 +16,10 @@ from recbole_sigrec.kernels.allocator import kept_memory
 
 @contextlib.contextmanager
 def machine_settings(threads: int) -> Iterator[None]:
-    """For the time of a run: the number of CPU threads, denormal numbers flushed to zero, and
-    :func:`~recbole_sigrec.kernels.allocator.kept_memory`.
+    """For the time of a run: CPU threads, denormal numbers flushed to zero, and kept memory.
 
-    Gradients below 1e-38 make a CPU step several times slower. What was set before is restored.
+    The last is :func:`~recbole_sigrec.kernels.allocator.kept_memory`. Gradients below 1e-38 make a
+    CPU step several times slower. What was set before is restored.
     """
     before = torch.get_num_threads()
     kept_denormals = float(np.float64(1e-310) * 1.0) != 0.0

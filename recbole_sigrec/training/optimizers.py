@@ -13,8 +13,11 @@ from recbole_sigrec.parallel import distributed
 
 
 def trainers_parameters(model: nn.Module) -> dict[str, Any]:
-    """What RecBole's ``_build_optimizer`` is given: the parameters that no optimiser of the model's
-    own trains. Nothing, for RecBole's default, where it has none."""
+    """What RecBole's ``_build_optimizer`` is given.
+
+    The parameters that no optimiser of the model's own trains. Nothing, for RecBole's default,
+    where it has none.
+    """
     trained = set(map(id, own_parameters(model)))
     if not trained:
         return {}
@@ -32,8 +35,10 @@ def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
 
 
 def prepared(optimizer: Optimizer, model: nn.Module) -> Optimizer:
-    """The trainer's optimiser, shown to the model; Adam and AdamW in their fused form, which gives
-    the same steps."""
+    """The trainer's optimiser, shown to the model.
+
+    Adam and AdamW are in their fused form, which gives the same steps.
+    """
     if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW):
         for group in optimizer.param_groups:
             group["fused"], group["foreach"] = True, False

@@ -1,5 +1,7 @@
-"""RecBole's own functions, with its signatures and the keys of its results: a run by one call, and
-step by step with the figures of :func:`recbole_sigrec.run`."""
+"""RecBole's own functions, with its signatures and the keys of its results.
+
+A run by one call, and step by step with the figures of :func:`recbole_sigrec.run`.
+"""
 
 from __future__ import annotations
 

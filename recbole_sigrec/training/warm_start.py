@@ -81,8 +81,11 @@ def warm_start(net: AbstractRecommender, file: str, train_data: AbstractDataLoad
 
 
 def made_anew(net: AbstractRecommender) -> set[str]:
-    """What starts anew: kept buffers, which hold ids of the old data, and what optimisers of the
-    model's own train, whose sizes may follow from the number of items."""
+    """What starts anew: kept buffers, and what optimisers of the model's own train.
+
+    The buffers hold ids of the old data. The sizes of the others may follow from the number of
+    items.
+    """
     trained = set(map(id, own_parameters(net)))
     names = {name for name, parameter in net.named_parameters() if id(parameter) in trained}
     return names | {*getattr(net, "kept_buffers", ())}

@@ -1,5 +1,7 @@
-"""What a search writes: ``trials.csv``, ``best.yaml``, and a line for each trial; several searches
-together: ``models.yaml``."""
+"""What a search writes: ``trials.csv``, ``best.yaml``, and a line for each trial.
+
+Several searches together write ``models.yaml``.
+"""
 
 from __future__ import annotations
 
