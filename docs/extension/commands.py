@@ -33,12 +33,21 @@ def option(action: argparse.Action) -> str:
     return f".. option:: {names}\n\n{indented(text)}\n\n"
 
 
-def command(name: str) -> Iterator[str]:
+def parsers(
+    name: str, parser: argparse.ArgumentParser
+) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """A command and the commands inside it: name, parser."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner, one in action.choices.items():
+                yield from parsers(f"{name} {inner}", one)
+
+
+def command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     """The text of a command's section."""
-    parser: argparse.ArgumentParser = command_module(name).parser()
-    yield f".. program:: recbole-sigrec {name}\n\n"
-    usage = parser.format_usage().strip()
-    yield f".. code-block:: text\n\n{indented(usage)}\n\n"
+    yield f".. program:: {name}\n\n"
+    yield f".. code-block:: text\n\n{indented(parser.format_usage().strip())}\n\n"
     if parser.description:
         yield f"{escape(parser.description)}\n\n"
     for group in parser._action_groups:
@@ -59,7 +68,11 @@ class Commands(SectionsDirective):
 
     def run(self) -> list[nodes.Node]:
         """Write them."""
-        return [self.section(f"recbole-sigrec {n}", "".join(command(n))) for n in COMMANDS]
+        return [
+            self.section(title, "".join(command(title, parser)))
+            for name in COMMANDS
+            for title, parser in parsers(f"recbole-sigrec {name}", command_module(name).parser())
+        ]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -7,6 +7,7 @@ its module, which has the equations and the deviations, and its class.
 from __future__ import annotations
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.rst import escape
@@ -34,7 +35,7 @@ class Models(SectionsDirective):
 
     def run(self) -> list[nodes.Node]:
         """Write them."""
-        return [
+        made = [
             self.section(
                 name,
                 f".. automodule:: {module}\n   :no-members:\n\n"
@@ -42,6 +43,10 @@ class Models(SectionsDirective):
             )
             for name, module in MODELS.items()
         ]
+        for section in made:
+            for signature in section.findall(addnodes.desc_signature):
+                signature["_toc_name"] = ""  # the section is in the table of contents already
+        return list(made)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,7 +16,9 @@ import recbole_sigrec
 from recbole_sigrec.cli import COMMANDS, command_module
 from recbole_sigrec.config import Keys
 from recbole_sigrec.config.keys import UNTYPED, PluginKeys, RecBoleKeys
+from recbole_sigrec.config.property_files import known_keys
 from recbole_sigrec.config.registry import resolve_model
+from recbole_sigrec.config.values import parse_command_line
 from recbole_sigrec.model_names import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,14 +84,25 @@ def test_the_entry_of_a_key_tells_what_is_declared(site):
         assert told in page
 
 
+def programs() -> dict[str, argparse.ArgumentParser]:
+    """Each command and the commands inside it: name → parser."""
+    found = {f"recbole-sigrec {name}": command_module(name).parser() for name in COMMANDS}
+    for name, parser in list(found.items()):
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found |= {f"{name} {inner}": one for inner, one in action.choices.items()}
+    return found
+
+
 def test_every_command_and_argument_is_there(site):
     found = entries(site[0], "std:cmdoption")
-    for name in COMMANDS:
-        for action in command_module(name).parser()._actions:
-            for option in action.option_strings or [action.metavar or action.dest]:
-                assert f"recbole-sigrec-{name}.{option}" in found
     page = site[0].env.get_doctree("reference/commands").astext()
-    assert all(f"recbole-sigrec {name}\n" in page for name in COMMANDS)
+    assert "recbole-sigrec encode text" in programs()
+    for name, parser in programs().items():
+        assert f"{name}\n" in page
+        for action in parser._actions:
+            for option in action.option_strings or [action.metavar or action.dest]:
+                assert f"{name.replace(' ', '-')}.{option}" in found
 
 
 def test_every_public_name_is_there(site):
@@ -95,17 +110,37 @@ def test_every_public_name_is_there(site):
     assert {f"recbole_sigrec.{name}" for name in recbole_sigrec.__all__} <= found
 
 
-def test_every_command_of_the_site_is_one(site):
-    """In its blocks of shell: a command that there is, with arguments that it has."""
-    used = set()
-    for page in DOCS.rglob("*.md"):
-        for block in re.findall(r"^```bash\n(.*?)^```", page.read_text("utf-8"), re.M | re.S):
-            for line in block.replace("\\\n", " ").splitlines():
-                match = re.match(r"(?:\$ )?recbole-sigrec (\S+)", line)
-                if match and not match[1].startswith("-"):
-                    used.add(match[1])
-    assert used <= set(COMMANDS)
-    assert len(used) > 8
+def commands_of_the_pages() -> list[list[str]]:
+    """The commands in the blocks of shell and in the lines of README and the site's pages."""
+    found = []
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        lines = re.findall(r"`(recbole-sigrec [^`\n]+)`", text)
+        for block in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S):
+            lines += [line for line in block.splitlines() if line.startswith("recbole-sigrec ")]
+        found += [shlex.split(line, comments=True)[1:] for line in lines]
+    return found
+
+
+def test_every_command_of_the_pages_can_be_read(tmp_path, monkeypatch):
+    """There is such a command, it has these options, and what remains are known config keys."""
+    monkeypatch.chdir(tmp_path)
+    known, used = known_keys() | declared_keys(), set()
+    for name, *arguments in commands_of_the_pages():
+        if name.startswith("-") or name == "COMMAND":
+            continue
+        used.add(name)
+        if not arguments or arguments[0] not in ("text", "image"):
+            parser = command_module(name).parser()
+        else:
+            parser = programs()[f"recbole-sigrec {name} {arguments.pop(0)}"]
+        for needed in (*parser._actions, *parser._mutually_exclusive_groups):
+            needed.required = False  # a line may show an option alone
+        for action in parser._actions:
+            action.nargs = action.nargs if action.option_strings else "*"
+        _, rest = parser.parse_known_args([one for one in arguments if one not in ("…", "--help")])
+        assert {*parse_command_line(rest)} <= known, (name, arguments)
+    assert used == set(COMMANDS)
 
 
 def test_the_links_of_other_documents_lead_somewhere():
