@@ -31,12 +31,14 @@ myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # their output is kept; tests/docs/test_notebooks.py runs them
 
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_custom_sections = [("Shapes", "notes_style"), ("Cost", "notes_style")]
 
 nitpick_ignore_regex = [

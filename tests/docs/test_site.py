@@ -147,6 +147,13 @@ def test_every_command_of_the_pages_can_be_read(tmp_path, monkeypatch):
     assert used == set(COMMANDS)
 
 
+def test_the_version_is_the_same_everywhere():
+    version = recbole_sigrec.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert newest[1] == version
+
+
 def test_the_links_of_other_documents_lead_somewhere():
     """README and the like are no pages of the site: their links to files are looked at here."""
     lost = []
