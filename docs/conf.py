@@ -27,7 +27,7 @@ extensions = [
 ]
 exclude_patterns = ["extension"]
 
-myst_enable_extensions = ["dollarmath", "deflist"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # their output is kept; tests/docs/test_notebooks.py runs them
 
@@ -46,7 +46,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!recbole_sigrec\b).*"),
     # Internal modules and what is in them: a docstring may name them, and only the public names and
     # the building blocks of models have entries.
-    (r"py:.*", r"recbole_sigrec\.[a-z_]+(\..*)?"),
+    (r"py:mod", r"recbole_sigrec\..+"),
+    (r"py:.*", r"recbole_sigrec\.[a-z_]+\..+"),
 ]
 
 html_math_renderer = "mathml"

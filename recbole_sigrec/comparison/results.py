@@ -54,7 +54,7 @@ class ComparisonResult(JsonObject):
 
     @property
     def table(self) -> str:
-        """For a terminal: the best of each column has [brackets], the second (brackets)."""
+        """A table for a terminal. The best of each column has [brackets], the second (brackets)."""
         metrics = shown_metrics(self)
         rows = [["", *metrics, "s/epoch"]]
         for arm, cells in ranked(self):

@@ -66,7 +66,7 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
     """The names of the parameters [n, d] that several processes divide by columns in an epoch: see
     :mod:`recbole_sigrec.parallel.columns`. All of the model that meets them then must know it."""
     kept_buffers: tuple[str, ...] = ()
-    """The names of the persistent buffers: what evaluation or an exact resume needs beside the
+    """The names of the persistent buffers, which evaluation or an exact resume needs beside the
     parameters. All are part of a checkpoint, and have the same shape from the start."""
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
