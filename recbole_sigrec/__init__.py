@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from recbole_sigrec.model.mgcn import MGCN as MGCN
     from recbole_sigrec.model.mmgcf import MMGCF as MMGCF
     from recbole_sigrec.model.mmgcn import MMGCN as MMGCN
+    from recbole_sigrec.model.mmgf import MMGF as MMGF
     from recbole_sigrec.model.mmssl import MMSSL as MMSSL
     from recbole_sigrec.model.pgl import PGL as PGL
     from recbole_sigrec.model.rearm import REARM as REARM

@@ -49,6 +49,9 @@ KNOWN = {
         "rearm", "ACM MM 2025", "attention over dimensions, four graphs of like nodes"
     ),
     "MMGCF": KnownModel("mmgcf", "UMAP 2026", "LightGCN on ids, features fused at the end"),
+    "MMGF": KnownModel(
+        "mmgf", "after MM-GF, 2025", "no training: linear filters of interactions and of content"
+    ),
     "ContentKNN": KnownModel(
         "content_knn", "item-based k-NN, WWW 2001", "no training: items of like content, by cosine"
     ),
