@@ -32,14 +32,19 @@ SETTINGS = {
 
 
 def write(folder, scale):
-    """A data set in MMRec's layout; a user's last interactions are validated and tested."""
+    """The data set of a scale."""
     n_users, n_items = int(USERS * scale), int(ITEMS * scale)
     n_pairs = int(INTERACTIONS * scale)
-    users, items, features = powerlaw(n_users, n_items, n_pairs, max(10, n_items // 1000), FEATURES)
+    data = powerlaw(n_users, n_items, n_pairs, max(10, n_items // 1000), FEATURES)
+    write_folder(folder, *data, EVALUATED)
+
+
+def write_folder(folder, users, items, features, evaluated):
+    """A data set in MMRec's layout; some users' last interactions are validated and tested."""
     label = np.zeros(len(users), dtype=np.int8)
-    ends = np.searchsorted(users, np.arange(n_users), side="right") - 1
+    ends = np.searchsorted(users, np.arange(users.max() + 1), side="right") - 1
     several = ends[np.diff(ends, prepend=-1) >= 3]
-    chosen = np.random.default_rng(0).choice(several, min(EVALUATED, len(several)), replace=False)
+    chosen = np.random.default_rng(0).choice(several, min(evaluated, len(several)), replace=False)
     label[chosen], label[chosen - 1] = 2, 1
     np.save(folder / "content_feat.npy", features)
     frame = pd.DataFrame({"userID": users, "itemID": items, "x_label": label})

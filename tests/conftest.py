@@ -36,6 +36,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("small")
+ON_GPU = os.environ.get("RECBOLE_SIGREC_GPU") == "1"  # benchmarks/gpu.sh
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -176,8 +177,8 @@ def _make_values(folder, **overrides) -> dict:
     return {
         "data_path": str(Path(folder).parent),
         "checkpoint_dir": str(Path.cwd() / "saved"),
-        "use_gpu": False,
-        "gpu_id": "",
+        "use_gpu": ON_GPU,
+        "gpu_id": "0" if ON_GPU else "",
         "epochs": 2,
         "train_batch_size": 128,
         "embedding_size": 16,

@@ -19,8 +19,8 @@ Where the paper and the authors' released code differ, the code is followed: dro
 R^m asymmetric, and the bound has weight 1 at step 0 beside hundreds or thousands at the others.
 
 Deviations from the code: BPR is the mean over the batch (an epoch's last one has the configured
-size as divisor there); the best epoch is that of validation (there: of the test); the sampling
-steps and noise of step 2, off by default, are left out.
+size as divisor there); the best epoch is that of validation (there: the best on the test part of
+50 epochs, always trained); the sampling steps and noise of step 2, off by default, are left out.
 
 Ours: any number of modalities (``mixed``: image is leaky, the others linear; one has no pairs). An
 item without m has t^m = 0, is not generated in Y^m, and is neither anchor nor candidate of v^m.
