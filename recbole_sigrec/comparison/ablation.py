@@ -167,8 +167,6 @@ def variants(setting: Setting) -> list[Arm]:
     dataset = Split.load(config).dataset
     names = list(dataset.modality_features)
     changes = {label: change for label, change in VARIANTS.items() if _is_on(config, label)}
-    if dataset.item_num - 1 > config["item_score_max_items"]:  # then there are none
-        changes.pop("without item scores", None)
     given = config["modality_weights"]
     weights = given if isinstance(given, dict) else dict.fromkeys(names, 1.0)
     some = [name for name in names if weights.get(name)] if len(names) > 1 else []

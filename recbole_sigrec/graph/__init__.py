@@ -24,7 +24,8 @@ from recbole_sigrec.graph.propagation import (
     propagate,
 )
 from recbole_sigrec.graph.pruning import PrunedGraph
-from recbole_sigrec.graph.ridge import ridge_graph, ridge_weights
+from recbole_sigrec.graph.ridge import ridge_weights
+from recbole_sigrec.graph.ridge_graph import ridge_graph
 from recbole_sigrec.graph.semantic import semantic_graph
 from recbole_sigrec.graph.spectral import spectral_graph, spectral_subgraph
 

@@ -27,7 +27,11 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack
 
-from recbole_sigrec.graph.cache import cached_graph
+BEYOND_FLOAT32 = (
+    "the Gram matrix cannot be inverted in float32; raise the ridge, or lower it and the content's "
+    "weight where they are huge"
+)
+"""What the error says where a regression has no solution in float32."""
 
 _BLOCK = 1024  # rows at a time
 
@@ -114,11 +118,6 @@ def _add_interactions(
     return gram
 
 
-def cost(n: int) -> str:
-    """What the regression of n items on each other takes, in words."""
-    return f"{4e-9 * n * n:.1f} GB and {1e-9 * n**3:.0f} thousand million multiply-adds"
-
-
 def weights_of_gram(gram: np.ndarray) -> np.ndarray:
     """B of a Gram matrix G + λI, in its memory: B_ij = −P_ij / P_jj, P its inverse, B_jj = 0.
 
@@ -144,10 +143,7 @@ def _inverse(gram: np.ndarray) -> np.ndarray:
     diagonal = inverse.diagonal()
     # LAPACK may pass over what is not finite.
     if failed or not (np.isfinite(diagonal) & (diagonal > 0)).all():
-        raise ValueError(
-            "the Gram matrix cannot be inverted in float32; raise the ridge, or lower it and the "
-            "content's weight where they are huge"
-        )
+        raise ValueError(BEYOND_FLOAT32)
     for start in range(0, len(inverse), _BLOCK):
         stop = start + _BLOCK
         corner = inverse[start:stop, start:stop]
@@ -168,40 +164,16 @@ def largest_into_each(weights: np.ndarray, k: int) -> sp.csr_matrix:
 
     Shapes: weights float32 [n, n] → CSR [n, n].
     """
-    n = len(weights)
-    columns = []
-    for start in range(0, n, _BLOCK):
-        block = weights[:, start : start + _BLOCK].T  # a row for each column of B
-        least = np.partition(block, n - k, axis=1)[:, n - k, None] if k < n else -np.inf
-        columns.append(sp.csr_matrix(np.where((block >= least) & (block > 0), block, 0)))
+    starts = range(0, len(weights), _BLOCK)
+    columns = [largest_of_rows(weights[:, start : start + _BLOCK].T, k) for start in starts]
     return sp.vstack(columns).T.tocsr()
 
 
-def ridge_graph(
-    folder: str | None,
-    interactions: sp.csr_matrix,
-    content: np.ndarray,
-    k: int,
-    **weights: float,
-) -> sp.csr_matrix:
-    """The k largest positive ridge weights into each item; see :func:`ridge_weights`.
+def largest_of_rows(rows: np.ndarray, k: int) -> sp.csr_matrix:
+    """The k largest positive entries of each row, and what equals the smallest of them.
 
-    Args:
-        folder: where the graphs are kept; ``None``: nowhere.
-        interactions: binary R [n_users, n_items] of the training interactions.
-        content: Z, float32 [n_items, d].
-        weights: ``content_weight`` and ``reg_weight`` of :func:`ridge_weights`.
-
-    Returns:
-        float32 CSR [n_items, n_items]; B_ji weighs item j of a history for item i.
-
-    Raises:
-        ValueError: the regression cannot be solved in float32.
+    Shapes: float32 [b, n] → CSR [b, n].
     """
-    return cached_graph(
-        folder,
-        "ridge",
-        {"interactions": interactions, "content": content},
-        {"k": k, **weights},
-        lambda: largest_into_each(ridge_weights(interactions, content, **weights), k),
-    )
+    n = rows.shape[1]
+    least = np.partition(rows, n - k, axis=1)[:, n - k, None] if k < n else -np.inf
+    return sp.csr_matrix(np.where((rows >= least) & (rows > 0), rows, 0))

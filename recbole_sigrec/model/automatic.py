@@ -9,8 +9,9 @@ other, each with what was found before:
 2. the weights of the modalities: all equal, one at 0.8, or one left out;
 3. λ.
 
-The weight γ of these scores beside the learned ones is chosen at each validation. Test data is
-never looked at. Ours, not the paper's.
+With more than ``item_score_max_items`` items, whose inverse is too large, the three have fixed
+values. The weight γ of these scores beside the learned ones is chosen at each validation. Test data
+is never looked at. Ours, not the paper's.
 
 Cost: an inverse of all n items for each λ, see :mod:`recbole_sigrec.graph.ridge`.
 """
@@ -73,11 +74,7 @@ def choose_values(config: Config, loaders: Loaders) -> None:
         return
     n_items, max_items = train.item_num - 1, config["item_score_max_items"]
     weight = config["item_score_weight"]
-    if n_items > max_items:
-        why = f"{n_items} items are more than item_score_max_items, {max_items}: no item scores"
-        if weight == AUTO:
-            chosen["item_score_weight"] = 0.0
-    elif valid is None or config["eval_args"]["mode"]["valid"] == "labeled":
+    if valid is None or config["eval_args"]["mode"]["valid"] == "labeled":
         why = "there is no validation part that ranks, to choose by"
     elif weight == 0 and "modality_weights" not in chosen:
         why = "not used"
@@ -87,8 +84,11 @@ def choose_values(config: Config, loaders: Loaders) -> None:
             _set(config, {"item_score_reg": chosen.pop("item_score_reg")}, "not used")
         if not chosen:
             return
-        given = {key: config[key] for key in _ORDER if key in keys and key not in chosen}
-        chosen, why = _search(ClosedForm(config, train, valid), given, chosen)
+        if n_items > max_items:
+            why = f"fixed: {n_items} items are more than item_score_max_items, {max_items}"
+        else:
+            given = {key: config[key] for key in _ORDER if key in keys and key not in chosen}
+            chosen, why = _search(ClosedForm(config, train, valid), given, chosen)
     _set(config, distributed.gather(chosen)[0], why)
 
 

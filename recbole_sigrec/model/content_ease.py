@@ -12,7 +12,8 @@ lacks adds nothing to its row of the kernel. The other form in use, EASE's score
 content-kNN's, was about as good on Baby's validation set (R@20 .093 against .095 with text alone,
 the best of about ten settings each); this one is a single model with a single optimum.
 
-Above ``max_items`` the model is refused: it holds a matrix of all items.
+With more than ``max_items`` items, of which no matrix is held, only the ``largest_k`` positive
+weights into each item count (:mod:`recbole_sigrec.graph.ridge_columns`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from __future__ import annotations
 from recbole_sigrec.config import Config, Keys, setting
 from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.errors import ConfigError
-from recbole_sigrec.graph import content_vectors, ridge_weights
-from recbole_sigrec.graph.ridge import cost
+from recbole_sigrec.graph import content_vectors, ridge_graph, ridge_weights
 from recbole_sigrec.model.modality_weights import weights_of_modalities
 from recbole_sigrec.model.training_free import TrainingFree
 
@@ -35,28 +35,39 @@ class ContentEASEKeys(Keys):
         "α: {modality: its share}; none given: all are equal"
     )
     center: bool = setting("take the mean from each modality's features")
-    max_items: int = setting("more items are refused: n items need 4n² bytes", ge=1)
+    max_items: int = setting(
+        "up to so many items all weights are kept, in 4n² bytes; with more, the largest", ge=1
+    )
+    largest_k: int = setting(
+        "the largest positive weights into each item, kept with more than max_items items", ge=1
+    )
 
 
 class ContentEASE(TrainingFree[ContentEASEKeys]):
-    """The model; ``similarity`` is B, a dense float32 array."""
+    """The model; ``similarity`` is B: a dense array or, where items are many, CSR."""
 
     Keys = ContentEASEKeys
 
     def __init__(self, config: Config, dataset: MultimodalDataset):
         super().__init__(config, dataset)
-        keys, n = self.keys, self.n_items
-        if n - 1 > keys.max_items:
-            raise ConfigError(
-                f"config key [max_items] = [{keys.max_items}]: ContentEASE inverts a matrix of all "
-                f"items, and {config['dataset']} has {n - 1}, which need {cost(n)}. Raise the "
-                f"key if that is there, or use ContentKNN"
-            )
-        weights = weights_of_modalities(self.modalities, keys.modality_weights)
-        z = content_vectors(self.features, self.mask, weights, keys.center).numpy()
+        keys, n = self.keys, self.n_items - 1
+        alpha = weights_of_modalities(self.modalities, keys.modality_weights)
+        z = content_vectors(self.features, self.mask, alpha, keys.center).numpy()
+        weights = {"content_weight": keys.content_weight, "reg_weight": keys.reg_weight}
         try:
-            self.similarity = ridge_weights(
-                self.interactions, z, keys.content_weight, keys.reg_weight
-            )
+            if n <= keys.max_items:
+                self.similarity = ridge_weights(self.interactions, z, **weights)
+            else:
+                self.similarity = ridge_graph(
+                    config["graph_cache_dir"],
+                    self.interactions,
+                    z,
+                    keys.largest_k,
+                    keys.max_items,
+                    **weights,
+                )
         except ValueError as error:
-            raise ConfigError(f"config key [reg_weight] = [{keys.reg_weight}]: {error}") from None
+            raise ConfigError(
+                f"config keys [reg_weight] = [{keys.reg_weight}] and [content_weight] = "
+                f"[{keys.content_weight}]: {error}"
+            ) from None

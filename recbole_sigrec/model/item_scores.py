@@ -31,7 +31,6 @@ from recbole_sigrec.config import AUTO, Auto, Config, Keys, setting
 from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors, ridge_graph
-from recbole_sigrec.graph.ridge import cost
 from recbole_sigrec.kernels.graph_scores import scores_and_scales
 from recbole_sigrec.kernels.held_out import HeldOut
 from recbole_sigrec.kernels.products import matmul_nt
@@ -82,8 +81,8 @@ class ItemScoreKeys(Keys):
         "w, weight of the content in that regression (auto: chosen on the validation part)"
     )
     item_score_max_items: int = setting(
-        "with more items there are no such scores, and a weight that is given is refused: n items "
-        "need 4n² bytes",
+        "up to so many items the regression inverts a matrix of all items, of 4n² bytes; with more "
+        "it is solved in blocks, and λ and w are not chosen",
         ge=1,
     )
 
@@ -123,20 +122,10 @@ class ItemScores:
             weights: modality → its share of the content.
 
         Raises:
-            ConfigError: there are too many items, or the ridge is too small.
+            ConfigError: the ridge is too small, or the content's weight too large.
         """
-        n = len(next(iter(mask.values())))
         if keys.item_score_weight == 0:
             return None
-        if n - 1 > keys.item_score_max_items:
-            if keys.item_score_weight == AUTO:
-                return None
-            raise ConfigError(
-                f"config key [item_score_max_items] = [{keys.item_score_max_items}]: the item "
-                f"graph that is scored is a regression on all items, and {config['dataset']} has "
-                f"{n - 1}, which need {cost(n)}, once. Raise the key if that is there, or give "
-                f"item_score_weight=0"
-            )
         content = content_vectors(features, mask, weights, center=True).numpy()
         reg, content_weight = (
             without_choice(key, getattr(keys, key))
@@ -148,6 +137,7 @@ class ItemScores:
                 interactions,
                 content,
                 keys.item_score_k,
+                keys.item_score_max_items,
                 content_weight=content_weight,
                 reg_weight=reg,
             )

@@ -129,14 +129,22 @@ def test_without_a_validation_part_the_values_are_fixed(parts, caplog):
     assert "there is no validation part that ranks, to choose by" in caplog.text
 
 
-def test_more_items_than_allowed_have_no_item_scores(parts, planted, make_config, prepare, caplog):
-    config, loaders = parts(item_score_max_items=20)
+def test_with_many_items_the_values_are_fixed_but_for_the_weight(parts, caplog):
+    config, loaders = parts(item_score_max_items=55, item_score_reg=70.0)
     with caplog.at_level(logging.INFO):
         choose_values(config, loaders)
-    assert config["item_score_weight"] == 0
-    assert "56 items are more than item_score_max_items, 20: no item scores" in caplog.text
-    small = make_config("SIGRec", planted.folder, item_score_max_items=20)
-    assert prepare(small).model.item_scores is None
+    assert {key: config[key] for key in FIXED_VALUES} == {
+        **FIXED_VALUES,
+        "item_score_weight": "auto",
+        "item_score_reg": 70.0,
+    }
+    assert "(fixed: 56 items are more than item_score_max_items, 55)" in caplog.text
+
+
+def test_with_many_items_the_weight_is_chosen(finished):
+    result = finished(epochs=4, item_score_max_items=55)
+    assert result["config"]["item_score_weight"] in WEIGHTS
+    assert load_data_and_model(result["checkpoint"])[1].item_scores is not None
 
 
 def test_the_longest_history_is_ten_medians(parts, planted):

@@ -8,8 +8,8 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_sigrec.errors import ConfigError
-from recbole_sigrec.graph import content_vectors
-from recbole_sigrec.graph.ridge import weights_of_gram
+from recbole_sigrec.graph import content_vectors, ridge_weights
+from recbole_sigrec.graph.ridge import largest_into_each, weights_of_gram
 
 
 @pytest.fixture
@@ -160,15 +160,35 @@ def test_a_gram_matrix_that_is_not_positive_definite():
         weights_of_gram(np.array([[1.0, 2.0], [2.0, 1.0]], dtype=np.float32))
 
 
-def test_a_ridge_that_is_too_small_is_named(build):
+@pytest.mark.parametrize("max_items", [1, 56])
+def test_a_ridge_that_is_too_small_is_named(build, max_items):
     with pytest.raises(ConfigError, match=r"\[reg_weight\] = \[1e-50\].*raise the ridge"):
-        build("ContentEASE", reg_weight=1e-50)
+        build("ContentEASE", reg_weight=1e-50, max_items=max_items)
 
 
-def test_too_many_items_are_refused(build):
-    assert build("ContentEASE", max_items=56).n_items == 56 + 1
-    with pytest.raises(ConfigError, match=r"\[max_items\] = \[55\].*has 56.*GB.*ContentKNN"):
-        build("ContentEASE", max_items=55)
+@pytest.mark.parametrize("k", [4, 1000])
+def test_many_items_keep_the_largest_positive_weights(build, three, k):
+    exact = build("ContentEASE", three, max_items=56).similarity
+    model = build("ContentEASE", three, max_items=55, largest_k=k)
+    found = model.similarity.toarray()
+    np.testing.assert_allclose(found[found > 0], exact[found > 0], atol=1e-5, rtol=0)
+    kept = np.minimum((exact > 0).sum(axis=0), k)
+    np.testing.assert_array_equal((found > 0).sum(axis=0), kept)
+    dropped = np.where(found > 0, 0.0, exact)
+    least = np.where(found > 0, found, np.inf).min(axis=0)
+    assert (dropped <= np.minimum(least, np.inf if k < 57 else 0.0) + 1e-5).all()
+    scores = model.interactions.toarray() @ found
+    np.testing.assert_allclose(all_scores(model), scores, atol=1e-6, rtol=0)
+
+
+def test_a_run_with_many_items_has_the_figures_of_one_with_few(run_on, planted, monkeypatch):
+    def positive(*args, **weights):
+        return largest_into_each(ridge_weights(*args, **weights), 20).toarray()
+
+    many = run_on(planted.folder, "ContentEASE", max_items=55, largest_k=20)
+    monkeypatch.setattr("recbole_sigrec.model.content_ease.ridge_weights", positive)
+    few = run_on(planted.folder, "ContentEASE", max_items=56)
+    assert many["test_result"] == few["test_result"] and max(few["test_result"].values()) > 0
 
 
 @pytest.mark.parametrize("name", ["ContentKNN", "ContentEASE"])

@@ -187,12 +187,18 @@ def test_the_graph_is_kept_under_all_that_it_is_made_of(build, tmp_path):
     assert len(files(item_score_weight=0.7)) == 5  # only how much they count
 
 
-def test_too_many_items_are_refused(build):
-    assert build("SIGRec", item_score_max_items=56).model.n_items == 56 + 1
-    message = r"\[item_score_max_items\] = \[55\].*has 56.*GB.*item_score_weight=0"
-    with pytest.raises(ConfigError, match=message):
-        build("SIGRec", item_score_max_items=55)
-    assert build("SIGRec", item_score_max_items=1, item_score_weight=0).model.item_scores is None
+@pytest.mark.parametrize("name", MODELS)
+def test_a_run_with_many_items_has_the_figures_of_one_with_few(run_on, planted, name):
+    """56 items, of which the inverse may be made or not."""
+    equal = {"modality_weights": None} if name == "SIGRec" else {}
+    given = {**GIVEN, **equal, "item_score_content": 10.0, "topk": [3, 5]}
+    few, many = (
+        run_on(planted.folder, name, item_score_max_items=most, **given) for most in (56, 55)
+    )
+    for part in ("best_valid_result", "test_result"):
+        found = {metric: round(value, 4) for metric, value in many[part].items()}
+        assert found == {metric: round(value, 4) for metric, value in few[part].items()}
+        assert max(found.values()) > 0
 
 
 @pytest.mark.parametrize(
@@ -200,5 +206,6 @@ def test_too_many_items_are_refused(build):
 )
 def test_what_float32_cannot_solve(build, given):
     (key, value), *_ = given.items()
-    with pytest.raises(ConfigError, match=rf"\[{key}\] = \[{value}\]".replace("+", r"\+")):
-        build("MGCN", **given)
+    for most in (1, 56):  # solved in blocks, or by the inverse
+        with pytest.raises(ConfigError, match=rf"\[{key}\] = \[{value}\]".replace("+", r"\+")):
+            build("MGCN", item_score_max_items=most, **given)
