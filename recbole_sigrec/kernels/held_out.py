@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from recbole_sigrec.kernels.rows import select_rows
+
 _MOST_USERS = 5000
 _ENTRIES = 2**22  # scores that a block compares: held-out pairs times items
 
@@ -35,13 +37,21 @@ class Block:
         scores[self.seen] = -torch.inf
         return scores
 
+    def of_pairs(self, scores: torch.Tensor) -> torch.Tensor:
+        """The row of each held-out pair: [n, n_items] → [n_pairs, n_items], a new tensor."""
+        return select_rows(scores, self.pairs[0])
+
     def value(self, scores: torch.Tensor) -> float:
-        """The sum of the metric over the users, for masked scores [n, n_items].
+        """The sum of the metric over the users.
 
         An item ranks behind all others of the same score.
+
+        Args:
+            scores: masked ones of each held-out pair's user [n_pairs, n_items]; overwritten.
         """
-        rows, _ = self.pairs
-        rank = (scores[rows] >= scores[self.pairs][:, None]).sum(dim=1).cpu() - 1
+        own = scores.gather(1, self.pairs[1][:, None])
+        # Ones in place of what is not smaller: summed faster than booleans are.
+        rank = torch.ge(scores, own, out=scores).sum(dim=1, dtype=torch.float32).long().cpu() - 1
         ranked = torch.nonzero((rank >= 0) & (rank < self.gain.shape[1])).squeeze(1)  # −1: NaN
         return float(self.gain[ranked, rank[ranked]].sum())
 

@@ -179,7 +179,7 @@ class ClosedForm:
         total = 0.0
         for block in self._held_out.blocks():
             scores = torch.from_numpy(scores_of(self._interactions[block.users]))
-            total += block.value(block.mask(scores))
+            total += block.value(block.of_pairs(block.mask(scores)))
         return total / max(1, len(self._held_out.users))
 
     def _family_of(self, reg: float) -> RidgeFamily:

@@ -89,7 +89,7 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
         self._held_out: HeldOut | None = None
         self.frozen = False
         self.own_optimizers: dict[str, torch.optim.Optimizer] = {}
-        self._cached: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._cached: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
         self.register_load_state_dict_post_hook(_drop_cached)  # also as part of another module
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -171,7 +171,9 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
             return None
         if self._held_out is None:
             self._held_out = validation_pairs(self.config, self.interactions, valid)
-        found = self.item_scores.by_weight(self._held_out, *self._final())
+        users, items, deviation = self._final()
+        assert deviation is not None
+        found = self.item_scores.by_weight(self._held_out, users, items, deviation)
         found = distributed.gather(found)[0]
         self.item_scores.weight = max(found, key=found.__getitem__)
         return found[0.0]
@@ -199,33 +201,36 @@ class MultimodalRecommender(GeneralRecommender, Generic[K]):
             self._cached, self.frozen = None, False
         return super().train(mode)
 
-    def _final(self) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.training or torch.is_grad_enabled():
-            return self.representations()
-        if self._cached is None:
-            self._cached = self.representations()
-        return self._cached
+    def _final(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """The representations, and with item scores σ_u(e · e) of all users [n_users]."""
+        kept = not (self.training or torch.is_grad_enabled())
+        if kept and self._cached is not None:
+            return self._cached
+        users, items = self.representations()
+        final = users, items, None if self.item_scores is None else spread(users, items)
+        if kept:
+            self._cached = final
+        return final
 
     def predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of user-item pairs: [batch]."""
-        users, items = self._final()
+        users, items, deviation = self._final()
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         queries = users[user]
         scores = (queries * items[item]).sum(dim=1)
-        if self.item_scores is None:
+        if self.item_scores is None or deviation is None:
             return scores
-        return scores + spread(queries, items) * self.item_scores.of_pairs(user, item)
+        return scores + deviation[user] * self.item_scores.of_pairs(user, item)
 
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
         """Scores of all items for each user: [batch · n_items], as RecBole expects it."""
-        users, items = self._final()
+        users, items, deviation = self._final()
         user = interaction[self.USER_ID]
-        queries = users[user]
-        scores = matmul_nt(queries, items).view(-1)
-        if self.item_scores is None:
-            return scores
-        row, item, more = self.item_scores.of_users(user)
-        return scores.index_add_(0, row * len(items) + item, spread(queries, items)[row] * more)
+        scores = matmul_nt(users[user], items)
+        if self.item_scores is not None and deviation is not None:
+            own, factor = self.item_scores.of_users(user)
+            scores.addcmul_(own, (deviation[user] * factor)[:, None])
+        return scores.view(-1)
 
 
 def _without_gradient_if_frozen(method: Callable[..., Any]) -> Callable[..., Any]:

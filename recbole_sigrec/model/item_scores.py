@@ -104,6 +104,8 @@ class ItemScores:
         self.interactions, self.graph = interactions, graph
         self.automatic = weight == AUTO
         self.weight: float = without_choice("item_score_weight", weight)
+        # 1 / σ_u(s) of the users that were asked for: neither histories nor graph change.
+        self._scale = np.full(interactions.get_shape()[0], np.nan, dtype=np.float32)
 
     @classmethod
     def from_config(
@@ -149,25 +151,30 @@ class ItemScores:
         return cls(interactions, graph, keys.item_score_weight)
 
     def by_weight(
-        self, held_out: HeldOut, queries: torch.Tensor, items: torch.Tensor
+        self,
+        held_out: HeldOut,
+        queries: torch.Tensor,
+        items: torch.Tensor,
+        deviation: torch.Tensor,
     ) -> dict[float, float]:
         """How well held-out items are ranked with each γ of :data:`WEIGHTS`: the mean metric.
 
         Args:
             queries: e of all users [n_users, d].
             items: e of all items [n_items, d].
+            deviation: σ_u(e · e) of all users [n_users], see :func:`spread`.
 
         Cost: a full ranking of the held-out users for each of the eight.
         """
         totals = dict.fromkeys(WEIGHTS, 0.0)
         for block in held_out.blocks(items.device):
             users = torch.from_numpy(block.users).to(items.device)
-            learned = block.mask(matmul_nt(queries[users], items))
-            row, item, more = self.of_users(users, weight=1.0)
-            own = torch.zeros_like(learned)
-            own[row, item] = spread(queries[users], items)[row] * more
+            learned = block.of_pairs(block.mask(matmul_nt(queries[users], items)))
+            own, factor = self.of_users(users, weight=1.0)
+            own = block.of_pairs(own.mul_((deviation[users] * factor)[:, None]))
+            scores = torch.empty_like(learned)
             for weight in WEIGHTS:
-                totals[weight] += block.value(torch.add(learned, own, alpha=weight))
+                totals[weight] += block.value(torch.add(learned, own, alpha=weight, out=scores))
         return {weight: total / max(1, len(held_out.users)) for weight, total in totals.items()}
 
     def of_pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -176,29 +183,35 @@ class ItemScores:
             return torch.zeros(0, device=users.device)  # SciPy has a matrix for no pairs
         distinct, place = np.unique(users.cpu().numpy(), return_inverse=True)
         columns = items.cpu().numpy().copy()  # SciPy indexes by no array of a tensor's memory
-        scores = self._of_users(distinct, self.weight)[0][place, columns]
-        return torch.from_numpy(np.asarray(scores).ravel()).to(users.device)
+        scores, scale = self._of_histories(self.interactions[distinct], self.weight)
+        scores = np.asarray(scores[place, columns]).ravel() * scale[place]
+        return torch.from_numpy(scores).to(users.device)
 
     def of_users(
         self, users: torch.Tensor, weight: float | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of all items for each user, where they are not zero; by default with the γ in use.
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of all items for each user, as s and γ / σ_u(s); by default with the γ in use.
 
-        Shapes: int64 [n] → (place in ``users`` int64 [m], item int64 [m], score float32 [m]).
+        Shapes: int64 [n] → (float32 [n, n_items], float32 [n]).
         """
-        scores, row = self._of_users(users.cpu().numpy(), self.weight if weight is None else weight)
-        parts = row, scores.indices.astype(np.int64), scores.data
-        place, item, score = (torch.from_numpy(part).to(users.device) for part in parts)
-        return place, item, score
+        rows = users.cpu().numpy()
+        histories = self.interactions[rows]
+        new = np.isnan(self._scale[rows])
+        if new.any():
+            self._scale[rows[new]] = self._of_histories(histories[new], 1.0)[1]
+        # The rows of B of a history side by side, in one row: made dense, equal columns are added.
+        edges = self.graph[histories.indices]
+        parts = edges.data, edges.indices, edges.indptr[histories.indptr]
+        scores = sp.csr_matrix(parts, shape=histories.shape).toarray()
+        scale = self._scale[rows] * np.float32(self.weight if weight is None else weight)
+        return torch.from_numpy(scores).to(users.device), torch.from_numpy(scale).to(users.device)
 
-    def _of_users(self, users: np.ndarray, weight: float) -> tuple[sp.csr_matrix, np.ndarray]:
-        """The scores [n, n_items], and the row of each entry, int64 [m]."""
-        histories = self.interactions[users]
-        n_items = histories.shape[1] - 1  # without [PAD]
-        scores, scale = scores_and_scales(histories, self.graph, weight, n_items)
-        sizes = np.diff(scores.indptr)
-        scores.data *= np.repeat(scale, sizes)
-        return scores, np.repeat(np.arange(len(users)), sizes)
+    def _of_histories(
+        self, histories: sp.csr_matrix, weight: float
+    ) -> tuple[sp.csr_matrix, np.ndarray]:
+        """s, CSR [n, n_items], and γ / σ_u(s), float32 [n]."""
+        n_items = self.graph.get_shape()[0] - 1  # without [PAD]
+        return scores_and_scales(histories, self.graph, weight, n_items)
 
 
 def spread(queries: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

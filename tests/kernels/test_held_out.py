@@ -40,7 +40,8 @@ def fast(histories, held, scores, metric):
     total, users = 0.0, []
     for block in HeldOut(histories, held, metric).blocks():
         users.extend(block.users)
-        total += block.value(block.mask(torch.from_numpy(scores[block.users])))
+        masked = block.mask(torch.from_numpy(scores[block.users]))
+        total += block.value(block.of_pairs(masked))
     assert users == list(np.flatnonzero(held.toarray().any(axis=1)))
     return total
 

@@ -140,15 +140,18 @@ def test_users_without_scores_have_none():
     b = np.zeros((4, 4), dtype=np.float32)
     b[1, 2], b[2, 3] = 0.5, 1.0
     scores = ItemScores(r, sp.csr_matrix(b), 2.0)
-    row, item, value = scores.of_users(torch.tensor([0, 2, 1]))
     deviation = np.std([0.0, 0.5, 1.0])
-    found = sorted(zip(row.tolist(), item.tolist(), value.tolist()))
-    np.testing.assert_allclose(found, [(2, 2, 1 / deviation), (2, 3, 2 / deviation)], rtol=1e-6)
+    expected = np.zeros((3, 4))
+    expected[2, 2:] = 1 / deviation, 2 / deviation
+    for weight in (None, 2.0, 1.0):  # asked again, a user's deviation is known
+        own, factor = scores.of_users(torch.tensor([0, 2, 1]), weight)
+        found = own * factor[:, None]
+        np.testing.assert_allclose(found, expected * (weight or 2.0) / 2.0, rtol=1e-6)
     everything = sp.csr_matrix(np.ones((4, 4), dtype=np.float32) - np.eye(4)[[0]].T)
     equal = ItemScores(r, everything[:, [0, 1, 1, 1]] * np.float32(0.1), 2.0)
-    assert not equal.of_users(torch.tensor([1]))[2].any()  # tells no item from another
-    empty = scores.of_users(torch.tensor([0, 2]))
-    assert [len(part) for part in empty] == [0, 0, 0]
+    assert not equal.of_users(torch.tensor([1]))[1].any()  # tells no item from another
+    own, factor = scores.of_users(torch.tensor([0, 2]))
+    assert own.shape == (2, 4) and not own.any() and not factor.any()
 
 
 @pytest.mark.parametrize("name", MODELS)
