@@ -5,15 +5,21 @@ from __future__ import annotations
 from recbole_sigrec.commands.arguments import Parser, config_keys, names, need_recbole
 from recbole_sigrec.user_paths import user_path
 
+EXAMPLE = "recbole-sigrec ablate --what=variants --dataset=ml-100k --seeds=3"
+
 
 def parser() -> Parser:
     """The arguments of the command."""
-    about = "Compare SIGRec with changed SIGRecs.\nThe same command goes on where it was cut off."
-    keys = "any config key; --seed is that of the split"
-    made = Parser("recbole-sigrec ablate", about, keys)
+    about = (
+        "Compare SIGRec with changed SIGRecs.\n"
+        "Run the same command again to continue after an interruption."
+    )
+    keys = "any config key; --seed draws the split"
+    made = Parser("recbole-sigrec ablate", about, EXAMPLE, keys)
     what = (
-        "variants (default): one mechanism off each, and each modality alone; sensitivity: over α, "
-        "ε, τ and k; robustness: with noisy features, rewired edges and missing modalities"
+        "variants (default): without one mechanism each, and with each modality alone; "
+        "sensitivity: over α, ε, τ and k; robustness: with noisy features, "
+        "rewired edges and missing modalities"
     )
     made.once("--what", metavar="WHAT", help=what)
     made.dataset()
@@ -25,9 +31,9 @@ def parser() -> Parser:
         metavar="DIR",
         help="folder of the results; default ablation/DATASET/WHAT",
     )
-    variants = 'some of the variants alone, as "without infusion,text alone"'
+    variants = 'only these variants, such as "without infusion,text alone"'
     made.once("--variants", metavar="NAME,NAME", type=names, default=(), help=variants)
-    models = "others beside SIGRec, for robustness"
+    models = "more models than SIGRec, for robustness"
     made.once("--models", metavar="NAME,NAME", type=names, default=(), help=models)
     made.jobs("runs")
     made.config_files()

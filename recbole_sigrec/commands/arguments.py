@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,12 +24,23 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         prog: the command and how it is called, ``recbole-sigrec run``.
+        example: a whole command, for the end of the help; a line ends in a backslash as in a shell.
         keys: what the command does with arguments ``--KEY=VALUE``; none given: it takes none.
+        epilog: text between the options and the example.
     """
 
-    def __init__(self, prog: str, description: str = "", keys: str = "", **kwargs: Any):
-        if keys:
-            kwargs["epilog"] = f"  --KEY=VALUE           {keys}"
+    def __init__(
+        self,
+        prog: str,
+        description: str = "",
+        example: str = "",
+        keys: str = "",
+        epilog: str = "",
+        **kwargs: Any,
+    ):
+        end = [f"  --KEY=VALUE           {keys}"] if keys else []
+        end += [epilog] if epilog else []
+        end += ["example:\n" + textwrap.indent(example, "  ")] if example else []
         super().__init__(
             prog=prog,
             description=description,
@@ -36,6 +48,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             exit_on_error=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog="\n\n".join(end),
             **kwargs,
         )
 
@@ -68,9 +81,9 @@ class Parser(argparse.ArgumentParser):
         Args:
             group: a parser, or a group of its options.
         """
-        separator = "what separates the values, as ';' or tab; default: found out where certain"
+        separator = "the sign between two values, as ';' or tab; default: found from the header"
         group.add_argument("--separator", action=Once, metavar="SIGN", help=separator)
-        encoding = "of the text, as cp1252; default UTF-8, or UTF-16 where a mark at the start says"
+        encoding = "as cp1252; default UTF-8, or UTF-16 if the file starts with its mark"
         group.add_argument("--encoding", action=Once, metavar="NAME", help=encoding)
 
     def config_files(self) -> None:
@@ -80,7 +93,7 @@ class Parser(argparse.ArgumentParser):
 
     def jobs(self, what: str) -> None:
         """The option of how many are made at a time."""
-        self.add_argument("--jobs", type=int, default=1, help=f"{what} at a time; default 1")
+        self.add_argument("--jobs", type=int, default=1, help=f"{what} at the same time; default 1")
 
 
 class Once(argparse.Action):

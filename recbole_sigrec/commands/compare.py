@@ -5,15 +5,19 @@ from __future__ import annotations
 from recbole_sigrec.commands.arguments import Parser, config_keys, model_names, names, need_recbole
 from recbole_sigrec.user_paths import user_path
 
+EXAMPLE = """\
+recbole-sigrec compare --models=SIGRec,LightGCN,BM3 --dataset=ml-100k \\
+  --seeds=3 --out=results"""
+
 
 def parser() -> Parser:
     """The arguments of the command."""
-    keys = "any config key; --seed is that of the split"
+    keys = "any config key; --seed draws the split"
     about = (
         "Train several models with several seeds on one split, and compare them.\n"
-        "The same command goes on where it was cut off."
+        "Run the same command again to continue after an interruption."
     )
-    made = Parser("recbole-sigrec compare", about, keys)
+    made = Parser("recbole-sigrec compare", about, EXAMPLE, keys)
     models = f"the first is tested against each of the others; {model_names()}"
     made.once("--models", metavar="NAME,NAME", type=names, required=True, help=models)
     made.dataset()

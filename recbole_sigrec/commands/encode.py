@@ -24,9 +24,14 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 
 ABOUT = """\
-Make a feature file of texts or images. A killed command goes on where it was
-when it is given again. An item whose text is empty, or whose image is missing
-or damaged, gets a zero row, which counts as missing."""
+Make a feature file of texts or images. Run the same command again to continue
+after an interruption. An item whose text is empty, or whose image is missing or
+damaged, gets a zero row, which counts as missing."""
+
+TEXT_EXAMPLE = """\
+recbole-sigrec encode text --items=items.csv --id_column=item_id \\
+  --columns=title,description --out=text_feat.npy"""
+IMAGE_EXAMPLE = "recbole-sigrec encode image --folder=pictures --out=image_feat.npy"
 
 ITEMS = (
     "a table with one row per item: .csv, .tsv, .jsonl (also .gz) or .parquet; broken lines of "
@@ -49,15 +54,15 @@ def parser() -> Parser:
     """The parser of both kinds; ``encode`` is the function of one."""
     root = Parser("recbole-sigrec encode", ABOUT)
     kinds = root.add_subparsers(dest="kind", required=True)
-    text = kinds.add_parser("text", prog="recbole-sigrec encode text")
+    text = kinds.add_parser("text", prog="recbole-sigrec encode text", example=TEXT_EXAMPLE)
     text.set_defaults(encode=encode_text)
     text.add_argument("--items", type=table_file, action=Once, required=True, help=ITEMS)
     id_column = "its column of item ids"
     text.once("--id_column", required=True, metavar="NAME", help=id_column)
     text.once("--columns", required=True, help="its columns of texts, which are joined")
-    max_tokens = "where a sentence encoder cuts a text; default the model's own"
+    max_tokens = "a sentence encoder cuts longer texts; default the model's own limit"
     text.once("--max_tokens", type=positive, metavar="N", help=max_tokens)
-    image = kinds.add_parser("image", prog="recbole-sigrec encode image")
+    image = kinds.add_parser("image", prog="recbole-sigrec encode image", example=IMAGE_EXAMPLE)
     image.set_defaults(encode=encode_image)
     source = image.add_mutually_exclusive_group(required=True)
     source.add_argument("--items", type=table_file, action=Once, help=ITEMS)
@@ -77,17 +82,17 @@ def parser() -> Parser:
     for name, kind in (("text", text), ("image", image)):
         out = (
             "<modality>_feat.npy; <modality>_ids.txt and <modality>_encoder.safetensors are "
-            "written beside it"
+            "written into the same folder"
         )
         kind.once("--out", type=feature_file, required=True, metavar="FILE", help=out)
         kind.once("--model", type=model_source, help=default[name])
         like = (
-            "a feature file, or the _encoder.safetensors beside it: new items get vectors in the "
-            "same space, from the encoder that made those"
+            "a feature file, or its _encoder.safetensors: the same encoder makes the vectors of "
+            "new items, in the same space"
         )
         kind.once("--like", type=user_path, metavar="FILE", help=like)
         kind.text_form(kind)
-        size = f"texts or images at a time; default {BATCH_SIZE}"
+        size = f"texts or images at the same time; default {BATCH_SIZE}"
         kind.once("--batch_size", type=positive, default=BATCH_SIZE, metavar="N", help=size)
     root.epilog = f"{text.format_help()}\n{image.format_help()}"
     return root

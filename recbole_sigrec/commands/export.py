@@ -13,6 +13,10 @@ ABOUT = """\
 Make a bundle of a trained model: a folder that recommends without the training
 data, without RecBole and without torch. Or, with --to, write a bundle's vectors
 for another system, with all that ranking exactly needs."""
+EXAMPLE = """\
+recbole-sigrec export saved/SIGRec.pth --out=shop.rec
+recbole-sigrec export shop.rec --to=faiss --out=shop.faiss"""
+
 TARGETS = {
     "parquet": "parquet   TARGET is a folder of two tables",
     "faiss": "faiss     TARGET is a folder with an index",
@@ -29,9 +33,9 @@ _OF_TARGET = {None: _OF_CHECKPOINT, "qdrant": ("url", "path"), "pgvector": ("dsn
 
 def parser() -> Parser:
     """The arguments of the command."""
-    made = Parser("recbole-sigrec export", ABOUT)
+    made = Parser("recbole-sigrec export", ABOUT, EXAMPLE)
     made.add_argument("model", type=user_path, help="a .pth checkpoint, or with --to a bundle")
-    out = "the bundle, e.g. shop.rec; with --to, what that target's line says"
+    out = "the bundle, such as shop.rec; with --to, see below"
     made.once("--out", "--collection", type=user_path, required=True, metavar="TARGET", help=out)
     made.add_argument("--force", action="store_true", help="replace an earlier export")
 
@@ -41,9 +45,9 @@ def parser() -> Parser:
     table = "a table with one row per item"
     group.add_argument("--items", action=Once, type=table_file, metavar="FILE", help=table)
     group.add_argument("--id_column", action=Once, metavar="NAME", help="its column of item ids")
-    kept = "its columns to keep, as titles"
+    kept = "the columns to keep, such as titles"
     group.add_argument("--columns", action=Once, type=names, metavar="A,B", help=kept)
-    about = "leave out what the users took"
+    about = "leave out the users' histories"
     group.add_argument("--without_histories", action="store_true", help=about)
 
     group = made.add_argument_group("of a bundle", "\n".join(TARGETS.values()))

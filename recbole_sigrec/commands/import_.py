@@ -26,42 +26,47 @@ OF_TABLE = {
 """Options of a table's columns: name → what it is."""
 
 
+EXAMPLE = """\
+recbole-sigrec import ratings.csv --format=table --name=mine \\
+  --user=user_id --item=item_id --features=text=text_feat.npy,ids=text_ids.txt"""
+
+
 def parser() -> Parser:
     """The arguments of the command."""
     about = "Make a data set of your table, or of another toolbox's folder."
-    made = Parser("recbole-sigrec import", about, epilog=FORMATS)
+    made = Parser("recbole-sigrec import", about, EXAMPLE, epilog=FORMATS)
     made.add_argument("source", type=table_file, metavar="SRC", help="a file or folder")
     made.once("--format", required=True, help="table, mmrec, lattice or mmssl")
-    made.once("--name", required=True, help="the data set is OUT/NAME, which must not be there")
+    made.once("--name", required=True, help="the data set is OUT/NAME, which must not exist yet")
     made.add_argument("--out", type=user_path, default="dataset", help="default dataset")
     features = (
-        "a modality's .npy, .npz or .safetensors, and the item of each row, one a line; without "
-        "ids row r belongs to item r; to be given for each modality"
+        "a modality's .npy, .npz or .safetensors, and a file with the item of each row, one a "
+        "line; without ids row r belongs to item r; give the option once for each modality"
     )
     how = {"action": "append", "default": [], "type": _features, "help": features}
     made.add_argument("--features", metavar="M=FILE[,ids=FILE]", **how)
     table = made.add_argument_group("of a table")
     for name, what in OF_TABLE.items():
         table.add_argument(f"--{name}", action=Once, metavar="COLUMN", help=what)
-    low = "leave out what is rated below"
+    low = "leave out lower ratings"
     table.add_argument("--min_rating", type=float, metavar="N", help=low)
-    between = "LOWEST:HIGHEST possible rating, as 1:5; another is an error"
+    between = "LOWEST:HIGHEST possible rating, such as 1:5; another rating is an error"
     table.add_argument("--rating_range", type=_range, metavar="RANGE", help=between)
-    time_format = "how times are written that are no ISO 8601, as %%d.%%m.%%Y %%H:%%M"
+    time_format = "the form of times that are not ISO 8601, such as %%d.%%m.%%Y %%H:%%M"
     table.add_argument("--time_format", action=Once, metavar="FORMAT", help=time_format)
     made.text_form(table)
     how = made.add_argument_group("how it is split and filtered")
     split = (
-        "random, leave-one-out, temporal (by user), temporal-global, cold-items (of other items in "
-        "each part), given; default: given where the source has a split, else random"
+        "random, leave-one-out, temporal (by user), temporal-global, cold-items (other items in "
+        "each part), given; default: given if the source has a split, else random"
     )
     how.add_argument("--split", action=Once, help=split)
     ratios = "training:validation:test; default 8:1:1; 0 leaves validation or test out"
     how.add_argument("--ratios", default="8:1:1", help=ratios)
-    k_core = "leave out users and items with fewer interactions; default 0: none"
+    k_core = "leave out users and items with fewer interactions; default 0: keep all"
     how.add_argument("--k_core", type=int, default=0, metavar="K", help=k_core)
-    how.add_argument("--seed", type=int, default=2020, help="of the random split; default 2020")
-    cold = "keep items that have features, but no interaction: models can then recommend them"
+    how.add_argument("--seed", type=int, default=2020, help="draws the random split; default 2020")
+    cold = "keep items with features but without interactions, so that models can recommend them"
     how.add_argument("--keep_cold_items", action="store_true", help=cold)
     return made
 

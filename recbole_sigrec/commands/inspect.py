@@ -8,6 +8,9 @@ READ_TOO = {"eval_args", "knn_k", "knn_search", "graph_memory_mb"}
 """Config keys that are read beside those of the data and the split."""
 
 
+EXAMPLE = "recbole-sigrec inspect mine --data_path=dataset --html=mine.html"
+
+
 def parser() -> Parser:
     """The arguments of the command."""
     about = """\
@@ -18,12 +21,12 @@ same training history than items of the same popularity ("lift"). Features
 that belong to other items have a lift of 1. The command warns of them, and of
 a split whose held-out items nearly all have the highest (or lowest) number of
 their user's items."""
-    keys = "a config key of data or split, e.g. --modalities=[image]"
-    made = Parser("recbole-sigrec inspect", about, keys)
+    keys = "a config key of data or split: --modalities=[image]"
+    made = Parser("recbole-sigrec inspect", about, EXAMPLE, keys)
     made.add_argument("dataset", metavar="NAME", help="a folder in data_path")
     made.config_files()
-    made.once("--json", type=output_file, metavar="FILE", help="write the figures there")
-    html = "write one page with histograms there"
+    made.once("--json", type=output_file, metavar="FILE", help="write the figures to this file")
+    html = "write a page with histograms to this file"
     made.once("--html", type=output_file, metavar="FILE", help=html)
     return made
 

@@ -10,22 +10,25 @@ from recbole_sigrec.files import check_free
 from recbole_sigrec.user_paths import user_path
 
 ABOUT = """\
-Write a page that shows some users: what they took, what is recommended to them
-and why, and similar items. It is one file, which needs nothing else."""
+Write a page that shows some users: their history, their recommendations and the
+reasons, and similar items. The page is one file and loads nothing else."""
+EXAMPLE = "recbole-sigrec look shop.rec --users=20 --out=look.html"
 
 
 def parser() -> Parser:
     """The arguments of the command."""
-    made = Parser("recbole-sigrec look", ABOUT)
+    made = Parser("recbole-sigrec look", ABOUT, EXAMPLE)
     made.add_argument("bundle", type=user_path, help="a bundle of recbole-sigrec export")
     about = "a table with one row per item; default the columns of the bundle"
     made.once("--items", type=table_file, metavar="FILE", help=about)
     made.once("--id_column", metavar="NAME", help="its column of item ids")
-    made.once("--title", default="title", metavar="COLUMN", help="default title")
-    pictures = "addresses, or files beside the table; default a bundle's picture"
+    made.once(
+        "--title", default="title", metavar="COLUMN", help="the column of titles; default title"
+    )
+    pictures = "the column of pictures: addresses, or files in the table's folder; default picture"
     made.once("--picture", metavar="COLUMN", help=pictures)
-    made.once("--users", type=int, default=20, metavar="N", help="how many; default 20")
-    out = "the page, e.g. look.html"
+    made.once("--users", type=int, default=20, metavar="N", help="number of users; default 20")
+    out = "the page, such as look.html"
     made.once("--out", type=output_file, required=True, metavar="FILE", help=out)
     made.add_argument("--force", action="store_true", help="replace an earlier file")
     return made

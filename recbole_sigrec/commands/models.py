@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from recbole_sigrec.commands.arguments import Parser
+from recbole_sigrec.display.terminal import text_table
 from recbole_sigrec.model_names import KNOWN, REFUSED
 
 
 def parser() -> Parser:
     """The arguments of the command."""
-    return Parser("recbole-sigrec models", "List the models of this plugin, and RecBole's.")
+    about = "List the models of this plugin, and RecBole's."
+    return Parser("recbole-sigrec models", about, "recbole-sigrec models")
 
 
 def main(arguments: list[str]) -> int:
@@ -19,9 +21,7 @@ def main(arguments: list[str]) -> int:
     from recbole_sigrec.config.registry import known_models
 
     rows = [(name, known.published, known.about) for name, known in KNOWN.items()]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
+    print(text_table([("model", "published", "what it does"), *rows], align="l"))
     theirs = vars(general_recommender).keys() - KNOWN.keys() - REFUSED.keys()
     print(f"\nRecBole's: {', '.join(name for name in known_models() if name in theirs)}")
     return 0

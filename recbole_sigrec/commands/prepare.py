@@ -5,26 +5,28 @@ from __future__ import annotations
 from recbole_sigrec.commands.arguments import Parser, model_source, need_text_encoder
 from recbole_sigrec.user_paths import user_path
 
+EXAMPLE = "recbole-sigrec prepare baby --out=dataset"
+
 
 def parser() -> Parser:
     """The arguments of the command."""
     from recbole_sigrec.preparation.prepare import DATASETS
 
     about = "Make one of the field's public data sets from its published files."
-    made = Parser("recbole-sigrec prepare", about)
+    made = Parser("recbole-sigrec prepare", about, EXAMPLE)
     made.add_argument("name", metavar="NAME", help=", ".join(DATASETS))
     source = (
-        "the folder that has the published files; default: OUT/raw/NAME, into which those that are "
-        "missing are downloaded (where they cannot be, the command says which files to put there)"
+        "the folder of the published files; default OUT/raw/NAME. Missing files are downloaded "
+        "into it; the command names those that you must fetch yourself"
     )
     made.add_argument("--from", dest="source", type=user_path, metavar="DIR", help=source)
-    out = "the new data set is the folder OUT/NAME, which must not be there; default dataset"
+    out = "the new data set is the folder OUT/NAME, which must not exist yet; default dataset"
     made.add_argument("--out", type=user_path, default="dataset", help=out)
-    seed = "of the random split; default 2020"
+    seed = "draws the random split; default 2020"
     made.add_argument("--seed", type=int, default=2020, help=seed)
     text_model = (
         "encodes the texts: a sentence-transformers model, by name or folder, or tfidf; default "
-        "all-MiniLM-L6-v2, or tfidf where sentence-transformers is not installed"
+        "all-MiniLM-L6-v2, or tfidf if sentence-transformers is not installed"
     )
     made.add_argument("--text_model", type=model_source, metavar="MODEL", help=text_model)
     return made

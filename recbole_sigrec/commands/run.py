@@ -5,11 +5,15 @@ from __future__ import annotations
 from recbole_sigrec.commands.arguments import Once, Parser, model_names, need_recbole
 from recbole_sigrec.errors import ConfigError
 
+EXAMPLE = """\
+recbole-sigrec run --model=SIGRec --dataset=mine --data_path=dataset \\
+  --result_file=result.json"""
+
 
 def parser() -> Parser:
     """The arguments of the command."""
-    keys = "any config key, e.g. --result_file=r.json"
-    made = Parser("recbole-sigrec run", "Train a model on a data set, and test it.", keys)
+    keys = "any config key, such as --result_file=r.json"
+    made = Parser("recbole-sigrec run", "Train a model on a data set, and test it.", EXAMPLE, keys)
     made.once("--model", "-m", metavar="NAME", help=f"default SIGRec; {model_names()}")
     made.dataset()
     made.config_files()
@@ -19,10 +23,10 @@ def parser() -> Parser:
     for name, about in (
         ("world_size", "processes in all"),
         ("group_offset", "rank of this machine's first process"),
-        ("port", "of the machine with rank 0"),
+        ("port", "port of the machine with rank 0"),
     ):
         several.add_argument(f"--{name}", type=int, action=Once, help=about)
-    several.add_argument("--ip", action=Once, help="of the machine with rank 0")
+    several.add_argument("--ip", action=Once, help="address of the machine with rank 0")
     return made
 
 

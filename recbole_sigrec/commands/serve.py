@@ -12,14 +12,22 @@ page to look at them. With RECBOLE_SIGREC_API_KEY set, requests must give it in
 the header X-API-Key. SIGHUP, or POST /reload, reads the bundle again."""
 
 
+EXAMPLE = "recbole-sigrec serve shop.rec --port=8000"
+
+
 def parser() -> Parser:
     """The arguments of the command."""
-    made = Parser("recbole-sigrec serve", ABOUT)
+    made = Parser("recbole-sigrec serve", ABOUT, EXAMPLE)
     made.add_argument("bundle", type=user_path, help="a bundle of recbole-sigrec export")
-    made.once("--host", default="127.0.0.1", help="default 127.0.0.1: this machine alone")
-    made.once("--port", type=int, default=8000, help="default 8000; 0: a free one")
-    made.once("--title", default="title", metavar="COLUMN", help="for the page; default title")
-    made.once("--picture", default="picture", metavar="COLUMN", help="likewise; default picture")
+    made.once("--host", default="127.0.0.1", help="default 127.0.0.1: only this machine")
+    made.once("--port", type=int, default=8000, help="default 8000; 0: any free port")
+    made.once("--title", default="title", metavar="COLUMN", help="the page's titles; default title")
+    made.once(
+        "--picture",
+        default="picture",
+        metavar="COLUMN",
+        help="the page's pictures; default picture",
+    )
     return made
 
 

@@ -13,19 +13,23 @@ from recbole_sigrec.commands.arguments import (
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.user_paths import user_path
 
+EXAMPLE = "recbole-sigrec tune --model=LightGCN --dataset=ml-100k --trials=12"
+
 
 def parser() -> Parser:
     """The arguments of the command."""
     about = (
         "Search for the configuration with the best validation score.\n"
-        "The same command goes on where it was cut off."
+        "Run the same command again to continue after an interruption."
     )
-    made = Parser("recbole-sigrec tune", about, "any config key; it is not searched then")
+    made = Parser(
+        "recbole-sigrec tune", about, EXAMPLE, "any config key; the search leaves it fixed"
+    )
     group = made.add_mutually_exclusive_group(required=True)
     group.add_argument("--model", "-m", action=Once, metavar="NAME", help=model_names())
     models = (
-        "several, one after another, with as many trials each; what is found for them is written "
-        "to models.yaml, too, which compare --config_files takes"
+        "several models, one after another, each with this many trials; the best values of all are "
+        "also written to models.yaml, for compare --config_files"
     )
     group.add_argument("--models", action=Once, metavar="NAME,NAME", type=names, help=models)
     made.dataset()

@@ -1,6 +1,7 @@
 """The command line: every command has its module, help and errors."""
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from recbole_sigrec import __version__, cli
+from recbole_sigrec.config.property_files import known_keys
 from recbole_sigrec.model_names import KNOWN, MODELS
 from recbole_sigrec.preparation.prepare import DATASETS
 
@@ -20,6 +22,25 @@ def test_a_command_shows_its_usage(name, capsys):
     assert usage == cli.command_module(name).parser().format_help()
     assert usage.split()[:3] == ["usage:", "recbole-sigrec", name]
     assert max(map(len, usage.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_help_ends_with_an_example_that_the_command_reads(name, capsys):
+    assert cli.main([name, "--help"]) == 0
+    first, *examples = capsys.readouterr().out.split("\nexample:\n")
+    kinds = ["text", "image"] if name == "encode" else [""]
+    assert len(examples) == len(kinds)
+    for kind, text in zip(kinds, examples):
+        lines = text.partition("\n\n")[0].replace("\\\n", " ").splitlines()
+        assert lines
+        for line in lines:
+            program, command, *arguments = shlex.split(line)
+            assert (program, command) == ("recbole-sigrec", name)
+            _, rest = cli.command_module(name).parser().parse_known_args(arguments)
+            assert rest == [] or "--KEY=VALUE" in first
+            assert all(re.fullmatch(r"--\w+=\S+", one) for one in rest)
+            assert known_keys() >= {one[2:].partition("=")[0] for one in rest}
+            assert kind in arguments or not kind
 
 
 def test_help_names_all_models_and_data_sets(capsys):
@@ -83,7 +104,7 @@ def test_ctrl_c_in_training(planted, make_values):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as program:
         lines = iter(program.stderr)
-        assert any(b"epoch 1 training" in line for line in lines)
+        assert any(b"epoch   1 | loss" in line for line in lines)
         program.send_signal(signal.SIGINT)
         rest = b"".join(lines)
     assert program.returncode == 130
@@ -108,7 +129,9 @@ def test_the_list_of_models_is_that_of_the_documentation(capsys):
     """Each of ours with its venue and what it does; RecBole's that can run here."""
     assert cli.main(["models"]) == 0
     ours, theirs = capsys.readouterr().out.split("\n\n")
-    assert [line.split()[0] for line in ours.splitlines()] == list(MODELS)
+    head, line, *rows = ours.splitlines()
+    assert head.split() == ["model", "published", "what", "it", "does"] and set(line) == {"="}
+    assert [row.split()[0] for row in rows] == list(MODELS)
     names = theirs.strip().removeprefix("RecBole's: ").split(", ")
     assert {"LightGCN", "BPR", "Random", "EASE"} <= set(names)
     assert "SpectralCF" not in theirs and "SASRec" not in theirs
