@@ -33,7 +33,7 @@ from recbole_sigrec.model_names import MODELS
 from recbole_sigrec.recbole_repairs.models import NormalizedAdjacency
 from recbole_sigrec.recbole_repairs.numpy_names import numpy_aliases
 from recbole_sigrec.training.run import build_model
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 DATA_PATH = os.environ.get("BENCHMARK_DATA_PATH", "dataset")
 DATASETS = os.environ.get("BENCHMARK_DATASETS", "ml-100k").split(",")

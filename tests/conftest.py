@@ -21,7 +21,7 @@ from recbole_sigrec import Config, run
 from recbole_sigrec.data.parts import create_dataset, data_preparation
 from recbole_sigrec.model.automatic import choose_values
 from recbole_sigrec.training.run import build_model
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 torch.set_num_threads(1)
 # tqdm's own lock is shared with forked processes: one that a test kills while it holds the lock

@@ -163,6 +163,11 @@ class PluginKeys(Keys):
         path=True,
     )
     resume: str | None = setting("a *.last.pth checkpoint to go on from", "machine", path=True)
+    verbose: bool = setting(
+        "whether the terminal shows the configuration, and all metrics of each validation, as "
+        "RecBole does; else one line an epoch. The log file has all in both cases",
+        "machine",
+    )
     threads: int | None = setting(
         "CPU threads of torch; none given: torch's choice", "machine", ge=1
     )

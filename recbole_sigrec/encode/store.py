@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from recbole_sigrec.data.encoder_files import encoder_path, refuse_other, write_encoder
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.encode.sources import ImageFolder, ItemTable, Values
 from recbole_sigrec.errors import DataError
 from recbole_sigrec.files import locked, write_json
@@ -84,9 +84,7 @@ def encode_rows(
         done, missing, checksum = _progress(part, inputs, len(source))
         if not done:  # what another run has left is no progress of this one
             (part / PROGRESS).unlink(missing_ok=True)
-        with tqdm(
-            total=len(source), initial=done, desc=out.name, unit=" items", disable=None
-        ) as bar:
+        with progress(out.name, unit="items", total=len(source), initial=done) as bar:
             for block in source.blocks(size, done):
                 found, why = encode(block)
                 if done == 0:

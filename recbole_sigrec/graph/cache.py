@@ -16,6 +16,7 @@ import scipy.sparse as sp
 import torch
 from filelock import FileLock, Timeout
 
+from recbole_sigrec.display.progress import working
 from recbole_sigrec.files import written_whole
 
 FORMAT = 2
@@ -125,7 +126,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _timed(kind: str, build: Callable[[], sp.csr_matrix]) -> sp.csr_matrix:
     start = time.perf_counter()
-    graph = build()
+    with working(f"{kind} graph"):
+        graph = build()
     logging.getLogger().info(f"graph {kind} built in {time.perf_counter() - start:.1f} s")
     return graph
 

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.graph.cache import cached_graph
 
 MEASURES = ("cosine", "jaccard", "count", "random_walk")
@@ -74,7 +75,8 @@ def collaborative_topk(
         return _top_of_block(sp.csr_matrix(left[start:stop] @ right), start, n_i, measure, k)
 
     with ThreadPoolExecutor(threads) as pool:  # SciPy and NumPy compute without Python's lock
-        blocks = list(pool.map(top, bounds[:-1], bounds[1:]))
+        done, n = pool.map(top, bounds[:-1], bounds[1:]), len(bounds) - 1
+        blocks = list(progress("common users", done, "blocks", total=n))
     row, column, value = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     graph = sp.csr_matrix((value, (row, column)), shape=(len(n_i), len(n_i)), dtype=np.float32)
     return graph.maximum(graph.T).tocsr() if symmetric else graph

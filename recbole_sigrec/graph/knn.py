@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import scipy.sparse as sp
 import torch
-from tqdm import tqdm
 
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.graph.approximate import approximate_topk
 from recbole_sigrec.graph.unit_rows import UnitRows, unit_rows
 from recbole_sigrec.kernels.products import matmul_nt
@@ -116,7 +116,7 @@ def _rank_all(unit: UnitRows, best: _TopK, size: int, include_self: bool, memory
         for j in range(first, n_blocks)
         for i in range(first, min(first + panel, j + 1, n_blocks))
     ]
-    for i, j in tqdm(tiles, "semantic graph", unit=" tiles", delay=2, leave=False, disable=None):
+    for i, j in progress("nearest neighbours", tiles, "tiles"):
         right, left = block(j), block(i)
         tile = matmul_nt(left, right)
         if i == j and not include_self:

@@ -30,6 +30,7 @@ import torch
 from recbole_sigrec.config import AUTO, Config, Keys
 from recbole_sigrec.data.dataset import MultimodalDataset, interactions_of
 from recbole_sigrec.data.parts import Loaders
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.graph import content_vectors
 from recbole_sigrec.graph.collaborative import longest_history
@@ -113,12 +114,21 @@ def _search(
     """
     started = time.perf_counter()
     values = {key: FIXED_VALUES[key] for key in _ORDER} | given | start
-    best = closed.value(values)
-    for key in (key for key in _ORDER if key in start):
-        others = [other for other in _candidates(key, closed.modalities) if other != values[key]]
-        found = [closed.value({**values, key: other}) for other in others]
-        if found and max(found) > best:
-            best, values[key] = max(found), others[found.index(max(found))]
+    tried = {
+        key: [other for other in _candidates(key, closed.modalities) if other != values[key]]
+        for key in _ORDER
+        if key in start
+    }
+    with progress("item scores", unit="settings", total=1 + sum(map(len, tried.values()))) as bar:
+        best = closed.value(values)
+        bar.update()
+        for key, others in tried.items():
+            found = []
+            for other in others:
+                found.append(closed.value({**values, key: other}))
+                bar.update()
+            if found and max(found) > best:
+                best, values[key] = max(found), others[found.index(max(found))]
     told = f"{closed.metric} of the item graph alone is {best:.4f} on the validation part"
     seconds = time.perf_counter() - started
     return {key: values[key] for key in start}, f"chosen in {seconds:.0f} s: {told}"

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.errors import DataError
 from recbole_sigrec.preparation.pairs import Pairs
 from recbole_sigrec.tables.records import Skipped, Unusable, json_object, read_records
@@ -124,7 +124,7 @@ def image_blocks(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             )
         with (
             open(path, "rb") as file,
-            tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=None) as bar,
+            progress(path.name, unit="B", total=size) as bar,
         ):
             for data in iter(partial(file.read, _IMAGES * record.itemsize), b""):
                 records = np.frombuffer(data, record)

@@ -12,8 +12,7 @@ import urllib.request
 from email.message import Message
 from pathlib import Path
 
-from tqdm import tqdm
-
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.errors import DataError
 
 _BYTES = 2**18
@@ -106,7 +105,7 @@ def _fetch(file: Published, part: Path) -> int | None:
             )
         with (
             open(part, "ab") as written,
-            tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=file.name) as bar,
+            progress(file.name, unit="B", total=total, initial=have) as bar,
         ):
             while block := response.read(_BYTES):
                 written.write(block)

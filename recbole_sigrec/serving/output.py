@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from tqdm import tqdm
-
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.errors import DataError
 from recbole_sigrec.extras import need
 from recbole_sigrec.files import check_free, written_whole
@@ -50,7 +49,7 @@ def write_recommendations(
     tokens = recommender.users.names if users is None else _read_users(users)
     recommender.users.find(tokens)
     recommender.recommend(tokens[:1], k, exclude=exclude)  # its errors before a file is begun
-    bar = tqdm(total=len(tokens), unit=" users", desc=out.name, disable=None)
+    bar = progress(out.name, unit="users", total=len(tokens))
     with written_whole(out) as file, _WRITERS[out.suffix](file) as write, bar:
         for start in range(0, len(tokens), _BATCH):
             batch = tokens[start : start + _BATCH]

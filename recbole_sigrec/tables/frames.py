@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.errors import DataError
 from recbole_sigrec.extras import need
 from recbole_sigrec.tables.delimited import FOUND_OUT, TextForm, check_columns, text_frames
@@ -62,17 +63,25 @@ def _file_frames(
     kind = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
     usual = {".csv": ",", ".tsv": "\t"}.get(kind)
     if usual is not None or form.separator is not None:
-        return text_frames(path, names, rows, form, usual, quoted=kind == ".csv")
+        return _counted(path, text_frames(path, names, rows, form, usual, quoted=kind == ".csv"))
     if form != FOUND_OUT:
         raise DataError(f"{path}: separator and encoding are those of a .csv or .tsv file")
     if kind in (".jsonl", ".ndjson"):
         return _json_frames(path, names, rows, skipped)
     if kind == ".parquet" and path.suffix != ".gz":
-        return _parquet_frames(path, names, rows)
+        return _counted(path, _parquet_frames(path, names, rows))
     raise DataError(
         f"{path} has the suffix [{path.suffix}]; a table is .csv, .tsv or .jsonl (also with .gz), "
         f".parquet, or any text with --separator"
     )
+
+
+def _counted(path: Path, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Batches of a file, with a bar that counts their rows; that of JSON lines counts bytes."""
+    with progress(path.name, unit="rows") as bar:
+        for frame in batches:
+            yield frame
+            bar.update(len(frame))
 
 
 def _json_frames(

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.errors import DataError
 
 LIMIT = 0.01
@@ -76,7 +75,7 @@ def read_records(path: Path, parse: Callable[[bytes], Any], skipped: Skipped) ->
         with (
             open(path, "rb") as raw,
             gzip.open(raw) if path.suffix == ".gz" else raw as lines,
-            tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=None) as bar,
+            progress(path.name, unit="B", total=size) as bar,
         ):
             for number, line in enumerate(lines, 1):
                 bar.update(raw.tell() - bar.n)

@@ -13,8 +13,8 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.trainer import Trainer as RecBoleTrainer
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
 
+from recbole_sigrec.display.progress import bars_wanted, progress
 from recbole_sigrec.parallel import columns, distributed
 from recbole_sigrec.training import optimizers
 from recbole_sigrec.training.divergence import check_finite
@@ -43,13 +43,8 @@ class LeanLoop(RecBoleTrainer):
     ) -> float | tuple[float, ...]:
         self.model.train()
         loss_of: Callable[..., Any] = loss_func or self.model.calculate_loss
-        bar = tqdm(
-            train_data,
-            desc=f"epoch {epoch_idx:>3}",
-            disable=not show_progress,
-            leave=False,
-            dynamic_ncols=True,
-        )
+        with bars_wanted(show_progress):
+            bar = progress(f"epoch {epoch_idx:>3}", train_data, unit="batches")
         divided = divided_tables(self)
         with columns.divided(divided):
             terms = self._train_steps(bar, epoch_idx, loss_of, divided)
@@ -59,7 +54,7 @@ class LeanLoop(RecBoleTrainer):
 
     def _train_steps(
         self,
-        batches: tqdm,
+        batches: Any,
         epoch: int,
         loss_of: Callable[..., Any],
         divided: Sequence[nn.Parameter],
@@ -67,6 +62,7 @@ class LeanLoop(RecBoleTrainer):
         """A step for each batch of an epoch.
 
         Args:
+            batches: a progress bar over them.
             divided: the tables of which this process holds its columns alone.
 
         Returns:
@@ -100,7 +96,7 @@ class LeanLoop(RecBoleTrainer):
             if not batches.disable and step % 10 == 0:
                 if distributed.place().world_size == 1 and not torch.isfinite(loss):
                     check_finite(terms, epoch, self)
-                batches.set_postfix_str(self._progress(total, step + 1))
+                batches.set_postfix_str(self._progress(total, step + 1), refresh=False)
         return terms
 
     def _share(self, interaction: Interaction) -> tuple[Interaction, float]:

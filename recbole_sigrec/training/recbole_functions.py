@@ -22,7 +22,8 @@ from recbole_sigrec.model.automatic import choose_values
 from recbole_sigrec.recbole_repairs.notices import quiet
 from recbole_sigrec.training.output_check import check_outputs
 from recbole_sigrec.training.run import run
-from recbole_sigrec.training.trainer import SafeTrainer, trainer_class
+from recbole_sigrec.training.trainer import SafeTrainer
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 
 def run_recbole(

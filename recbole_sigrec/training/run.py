@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import init_logger, init_seed
+from recbole.utils import ModelType, init_logger, init_seed
 
 from recbole_sigrec.bundling.make import make_bundle
 from recbole_sigrec.config import AUTO, Config
@@ -23,6 +25,7 @@ from recbole_sigrec.data.dataset import MultimodalDataset
 from recbole_sigrec.data.identity import differences
 from recbole_sigrec.data.parts import PHASES, Loaders, create_dataset, data_preparation
 from recbole_sigrec.data.seeds import seed_split
+from recbole_sigrec.display.progress import bars_wanted, working
 from recbole_sigrec.files import write_json
 from recbole_sigrec.model.automatic import AUTOMATIC, choose_values
 from recbole_sigrec.model.item_scores import GRAPH_ALONE
@@ -34,11 +37,13 @@ from recbole_sigrec.recbole_repairs.models import model_errors
 from recbole_sigrec.recbole_repairs.notices import quiet
 from recbole_sigrec.serving.bundle import write_bundle
 from recbole_sigrec.training import checkpoint
+from recbole_sigrec.training.epoch_line import DETAILS, brief_terminal, log_file
 from recbole_sigrec.training.machine import machine_settings, paused_collection, peak_rss_mb
 from recbole_sigrec.training.output_check import check_outputs
 from recbole_sigrec.training.result import RunResult, result_table, versions
 from recbole_sigrec.training.run_config import run_config
-from recbole_sigrec.training.trainer import SafeTrainer, check_shared, trainer_class
+from recbole_sigrec.training.trainer import SafeTrainer
+from recbole_sigrec.training.trainer_kinds import check_shared, trainer_class
 from recbole_sigrec.training.warm_start import warm_start
 
 
@@ -124,16 +129,18 @@ def _train_and_test(
         with own_log_file():
             init_logger(config)
     logger = logging.getLogger()
-    logger.info(config)
-
-    with paused_collection():
-        resumed = config["resume"] and checkpoint.load_model(config["resume"])
-        data = create_dataset(config, resumed["data"] if resumed else None)
-        logger.info(data)
-        loaders = data_preparation(config, data)
-        _log_parts(config, data, loaders)
-        trainer = make_trainer(config, loaders)
-    return trainer, loaders, fit_and_test(trainer, loaders, saved, started)
+    with brief_terminal(config):
+        if (file := log_file()) and not config["verbose"]:
+            logger.info(f"the configuration and all metrics of each epoch: {os.path.relpath(file)}")
+        DETAILS.info(config)
+        with paused_collection(), bars_wanted(bool(config["show_progress"])):
+            resumed = config["resume"] and checkpoint.load_model(config["resume"])
+            data = create_dataset(config, resumed["data"] if resumed else None)
+            logger.info(data)
+            loaders = data_preparation(config, data)
+            _log_parts(config, data, loaders)
+            trainer = make_trainer(config, loaders)
+        return trainer, loaders, fit_and_test(trainer, loaders, saved, started)
 
 
 def make_trainer(config: Config, loaders: Loaders) -> SafeTrainer:
@@ -148,10 +155,11 @@ def make_trainer(config: Config, loaders: Loaders) -> SafeTrainer:
         for key in AUTOMATIC:
             if config[key] == AUTO and key in before:
                 config[key] = before[key]
-    choose_values(config, loaders)
-    with distributed.first_goes_first():  # it may write graphs that the others read
-        net = build_model(config, train_data)
-    logging.getLogger().info(net)
+    with bars_wanted(bool(config["show_progress"])):
+        choose_values(config, loaders)
+        with distributed.first_goes_first():  # it may write graphs that the others read
+            net = build_model(config, train_data)
+    DETAILS.info(net)
     trainer = trainer_class(config["MODEL_TYPE"], config["model"])(config, net)
     if config["warm_start"]:
         warm_start(net, config["warm_start"], train_data)
@@ -167,7 +175,8 @@ def build_model(config: Config, train_data: AbstractDataLoader) -> AbstractRecom
         ConfigError: a model of RecBole's cannot be made with the config.
     """
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    with model_errors(config):
+    closed_form = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # its fit is its construction
+    with model_errors(config), working(config["model"]) if closed_form else nullcontext():
         return config.model_class(config, train_data.dataset).to(config["device"])
 
 
@@ -194,11 +203,11 @@ def fit_and_test(trainer: SafeTrainer, loaders: Loaders, saved: bool, started: f
         logging.getLogger().info(f"auto: {key} = {value}{alone}")
     test: dict[str, float] = {}
     if test_data is not None:
-        test = trainer.evaluate(test_data, load_best_model=False, show_progress=False)
+        test = trainer.evaluate(test_data, load_best_model=False, show_progress=show)
         cold = held_out_items(train_data.dataset, test_data.dataset)
         if cold is not None and config["eval_args"]["mode"]["test"] == "full":
             with trainer.ranking_among(cold):
-                found = trainer.evaluate(test_data, load_best_model=False, show_progress=False)
+                found = trainer.evaluate(test_data, load_best_model=False, show_progress=show)
             # Coverage and the like are over all items, which are not ranked here.
             ranked = {k: v for k, v in found.items() if k.partition("@")[0] not in OVER_ALL_ITEMS}
             test |= {f"cold_{name}": value for name, value in ranked.items()}

@@ -1,9 +1,10 @@
-"""RecBole's trainers with safe checkpoints, exact resume, and per-epoch hooks."""
+"""The base of our trainers: safe checkpoints, exact resume, and per-epoch hooks."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +16,13 @@ import recbole.trainer
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import ModelType, get_local_time, get_trainer
+from recbole.utils import get_local_time
 from torch.optim import Optimizer
 
 from recbole_sigrec.config import Config
 from recbole_sigrec.data.identity import identity, row_hashes
-from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
+from recbole_sigrec.display.progress import bars_wanted, progress
+from recbole_sigrec.errors import DataError, SIGRecError
 from recbole_sigrec.kernels.ranking import top_items
 from recbole_sigrec.parallel import distributed
 from recbole_sigrec.recbole_repairs.collector import Collector
@@ -30,7 +32,8 @@ from recbole_sigrec.recbole_repairs.numpy_names import numpy_aliases
 from recbole_sigrec.recbole_repairs.tensorboard import one_tensorboard
 from recbole_sigrec.training import checkpoint, optimizers
 from recbole_sigrec.training.divergence import check_parameters, diverged
-from recbole_sigrec.training.loop import LeanLoop, divided_tables, loss_is_divided
+from recbole_sigrec.training.epoch_line import DETAILS, brief_terminal, epoch_line
+from recbole_sigrec.training.loop import divided_tables, loss_is_divided
 from recbole_sigrec.training.patience import wait_for_learned
 from recbole_sigrec.training.random_state import numbers_of, random_states, restore_random_states
 from recbole_sigrec.training.result import versions
@@ -61,6 +64,7 @@ class SafeTrainer(recbole.trainer.Trainer):
         with one_tensorboard():
             super().__init__(config, model)
         self.eval_step = min(self.eval_step, self.epochs)  # a trainer may have set fewer epochs
+        self.logger = DETAILS
         self.eval_collector = Collector(config)
         self.evaluator = Evaluator(config)
         name = f"{config['model']}-{config['dataset']}-{config['seed']}-{get_local_time()}"
@@ -79,6 +83,8 @@ class SafeTrainer(recbole.trainer.Trainer):
         self._valid_result: dict[str, float] = {}
         self.best_learned_score = -np.inf
         self.more_patience = 0
+        self._says_epochs = self._validates = True
+        self._bar: Any = None  # of an evaluation
         size = distributed.place().world_size
         if size > 1 and not (loss_is_divided(model) or divided_tables(self)):
             self.logger.warning(
@@ -111,11 +117,15 @@ class SafeTrainer(recbole.trainer.Trainer):
     ) -> tuple[float | None, dict[str, float] | None]:
         """Train as RecBole does; ``callback_fn`` is called after each validation.
 
+        ``verbose`` is RecBole's: whether epochs are logged. The config's ``verbose`` says how.
+
         Raises:
             ConfigError: the model learns from labels, and there are none.
         """
         check_labels(self.model, self.config, train_data.dataset)
         self._data = self._about_data(train_data)
+        self._says_epochs = verbose and not self.config["verbose"]
+        self._validates = bool(valid_data) and self.eval_step > 0
 
         def at_epoch_end(epoch: int, score: float) -> None:
             if self.cur_step == 0:
@@ -128,12 +138,23 @@ class SafeTrainer(recbole.trainer.Trainer):
                     "valid_result": self._valid_result,
                 }
             )
+            if self._says_epochs:
+                logging.getLogger().info(epoch_line(self, epoch, score))
             if saved and not why_not_resumed(self.config):
                 self._save_last(epoch, train_data.generator)
             if callback_fn is not None:
                 callback_fn(epoch, score)
 
-        return super().fit(train_data, valid_data, verbose, saved, show_progress, at_epoch_end)
+        with brief_terminal(self.config):
+            return super().fit(train_data, valid_data, verbose, saved, show_progress, at_epoch_end)
+
+    def _generate_train_loss_output(
+        self, epoch_idx: int, s_time: float, e_time: float, losses: Any
+    ) -> str:
+        validated = self._validates and (epoch_idx + 1) % self.eval_step == 0
+        if self._says_epochs and not validated:
+            logging.getLogger().info(epoch_line(self, epoch_idx))
+        return super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
 
     def _train_epoch(self, train_data: Any, epoch_idx: int, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
@@ -292,14 +313,14 @@ class SafeTrainer(recbole.trainer.Trainer):
         patience = self.config["stopping_step"] + self.more_patience
         if self.cur_step > patience:  # it had stopped early: nothing is left to do
             self.epochs = self.start_epoch
-        self.logger.info(f"Resuming from epoch {self.start_epoch} of {resume_file}")
+        logging.getLogger().info(f"Resuming from epoch {self.start_epoch} of {resume_file}")
 
     def load_best(self, model_file: str | None = None) -> None:
         """Load the best model of the training, or that of another file."""
         path = model_file or self.saved_model_file
         distributed.barrier()  # the first process has written it
         self._load_model_state(checkpoint.load_model(path, self.device), path)
-        self.logger.info(f"Loading the best model from {path}")
+        logging.getLogger().info(f"Loading the best model from {path}")
 
     @torch.no_grad()
     def evaluate(
@@ -312,9 +333,18 @@ class SafeTrainer(recbole.trainer.Trainer):
         """The metrics of a part, by default those of the best model, which is loaded."""
         if load_best_model and eval_data:
             self.load_best(model_file)
-        with numbers_of(self.config["seed"]):
-            found = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        with numbers_of(self.config["seed"]), self._evaluation_bar(eval_data, show_progress):
+            found = super().evaluate(eval_data, load_best_model=False)
         return found or {}
+
+    @contextlib.contextmanager
+    def _evaluation_bar(self, eval_data: Any, shown: bool) -> Iterator[None]:
+        more = {"total": len(eval_data or ()), "unit": "batches"}
+        try:
+            with bars_wanted(shown), progress("evaluation", **more) as self._bar:
+                yield
+        finally:
+            self._bar = None
 
     @contextlib.contextmanager
     def ranking_among(self, items: np.ndarray) -> Iterator[None]:
@@ -325,8 +355,17 @@ class SafeTrainer(recbole.trainer.Trainer):
         finally:
             self._among = None
 
+    def _count_batch(self) -> None:
+        if self._bar is not None:
+            self._bar.update()
+
+    def _neg_sample_batch_eval(self, batched_data: Any) -> Any:
+        self._count_batch()
+        return super()._neg_sample_batch_eval(batched_data)
+
     def _full_sort_batch_eval(self, batched_data: Any) -> Any:
         interaction, scores, *positives = super()._full_sort_batch_eval(batched_data)
+        self._count_batch()
         if self._among is not None:
             scores[:, ~self._among.to(scores.device)] = -torch.inf
         return interaction, scores, *positives
@@ -346,51 +385,3 @@ class SafeTrainer(recbole.trainer.Trainer):
         batches = (self._full_sort_batch_eval(batch)[1] for batch in eval_data)
         with numbers_of(self.config["seed"]):
             return torch.cat([top_items(scores, k).int().cpu() for scores in batches])
-
-
-class Trainer(SafeTrainer, LeanLoop):
-    """RecBole's Trainer."""
-
-
-class TraditionalTrainer(SafeTrainer, recbole.trainer.TraditionalTrainer, LeanLoop):
-    """RecBole's trainer of models without an optimizer."""
-
-
-class NCLTrainer(SafeTrainer, recbole.trainer.NCLTrainer):
-    """RecBole's trainer of NCL."""
-
-
-class RecVAETrainer(SafeTrainer, recbole.trainer.RecVAETrainer):
-    """RecBole's trainer of RecVAE."""
-
-
-TRAINERS = {
-    kind.__name__: kind for kind in (Trainer, TraditionalTrainer, NCLTrainer, RecVAETrainer)
-}
-"""RecBole's name of a trainer → ours."""
-
-
-def trainer_class(model_type: ModelType, model_name: str) -> type[SafeTrainer]:
-    """The trainer of a model: RecBole's choice, made safe.
-
-    Raises:
-        ConfigError: RecBole trains the model in a way that this plugin does not know.
-    """
-    name = get_trainer(model_type, model_name).__name__
-    if name not in TRAINERS:
-        raise ConfigError(f"model [{model_name}] is trained by RecBole's {name}, not known here")
-    return TRAINERS[name]
-
-
-def check_shared(model_type: ModelType, model_name: str) -> None:
-    """See that several processes can train a model.
-
-    Raises:
-        ConfigError: RecBole trains it in a loop of its own.
-    """
-    trainer = trainer_class(model_type, model_name)
-    if not issubclass(trainer, LeanLoop):
-        raise ConfigError(
-            f"model [{model_name}] is trained by RecBole's {trainer.__name__}, in which several "
-            f"processes cannot take part; run it with --nproc=1"
-        )

@@ -16,7 +16,7 @@ from recbole_sigrec.cli import run_command
 from recbole_sigrec.config.registry import resolve_model
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
 from recbole_sigrec.model_names import MODELS
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 PRODUCTS = ["BPR", "DGCF", "ENMF", "LightGCN", "LINE", "NCEPLRec", "NCL", "NGCF", "SGL"]
 MATRICES = ["ADMMSLIM", "EASE", "ItemKNN", "SLIMElastic"]

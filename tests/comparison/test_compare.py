@@ -36,7 +36,7 @@ from recbole_sigrec.data import encoders
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
 from recbole_sigrec.files import locked
 from recbole_sigrec.parallel import pool as processes
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 VALUES = {
     **{"epochs": 4, "embedding_size": 8, "knn_k": 3, "collab_knn_k": 3, "topk": [5, 20]},

@@ -22,7 +22,7 @@ def test_contenders_share_data_split_and_evaluation():
 def test_a_resumed_run_may_compute_elsewhere_and_longer():
     assert keys_of("machine") == {
         *("data_path", "checkpoint_dir", "result_file", "bundle", "resume", "threads"),
-        *("show_progress",),
+        *("show_progress", "verbose"),
         *("state", "device", "gpu_id", "use_gpu", "worker", "eval_batch_size", "eval_memory_mb"),
         *("graph_memory_mb", "graph_cache_dir", "log_wandb", "wandb_project", "loss_decimal_place"),
         *("config_file", "config_files", "config_file_list", "reproducibility"),

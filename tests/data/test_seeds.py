@@ -8,7 +8,7 @@ import torch
 
 from recbole_sigrec import load_data_and_model, run
 from recbole_sigrec.data.seeds import fixed_draws
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 SAMPLED = {
     "epochs": 3,

@@ -25,7 +25,7 @@ from recbole_sigrec.kernels import products
 from recbole_sigrec.kernels.ranking import top_items
 from recbole_sigrec.recbole_repairs.models import NormalizedAdjacency
 from recbole_sigrec.training.run import build_model
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 # ---- dense products ------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from recbole_sigrec.config.registry import resolve_model
 from recbole_sigrec.errors import ConfigError, DataError
 from recbole_sigrec.model_names import MODELS
 from recbole_sigrec.training.machine import paused_collection
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 OURS = list(MODELS)
 LEARNED = [*helpers_data.LEARNED, "LightGCN", "BPR", "NGCF"]  # by gradient descent

@@ -16,7 +16,7 @@ from recbole_sigrec.config.registry import known_models, resolve_model
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.model_names import REFUSED
 from recbole_sigrec.training.run import build_model
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 SMALL_CONVOLUTION = {"cnn_channels": [1, 2, 2], "cnn_kernels": [2, 2], "cnn_strides": [2, 2]}
 NEIGHBOURS = {"neigh_num": 10, "num_conv_kernel": 8, "neigh_embedding_size": 4}

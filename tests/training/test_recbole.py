@@ -151,7 +151,7 @@ def test_recboles_model_from_run_to_reload(folder, tmp_path, name):
     assert (result["model"], result["split"]) == (name, {"train": 96, "valid": 24, "test": 25})
     assert all(0 <= value <= 1 for value in result["test_result"].values())
     config, model, _, _, _, test = load_data_and_model(result["checkpoint"])
-    from recbole_sigrec.training.trainer import trainer_class
+    from recbole_sigrec.training.trainer_kinds import trainer_class
 
     trainer = trainer_class(config["MODEL_TYPE"], name)(config, model)
     again = trainer.evaluate(test, load_best_model=False)

@@ -11,7 +11,7 @@ from helpers_data import interactions, snapshot, write_atomic, write_mmrec
 from recbole_sigrec import load_data_and_model, run
 from recbole_sigrec.data.identity import differences, identity
 from recbole_sigrec.errors import ConfigError, DataError
-from recbole_sigrec.training.trainer import trainer_class
+from recbole_sigrec.training.trainer_kinds import trainer_class
 
 MODELS = ["SIGRec", "FREEDOM", "ContentEASE", "LightGCN", "ItemKNN"]
 
