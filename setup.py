@@ -10,6 +10,7 @@ setup(
     package_dir={"recbole_sigrec.properties": "properties"},
     package_data={
         "recbole_sigrec": ["py.typed"],
+        "recbole_sigrec.display": ["style.css"],
         "recbole_sigrec.service": ["page/*"],
         "recbole_sigrec.properties": ["*.yaml", "model/*.yaml", "dataset/*.yaml"],
     },

@@ -40,7 +40,7 @@ def write(title: str, points: Sequence[Point], results: ComparisonResult, folder
     names = dict.fromkeys(point.name for point in points)
     curves = {name: [point for point in points if point.name == name] for name in names}
     sections = [
-        (html.escape(name), chart(f"curve-{n}", _figure(own, metric)))
+        (html.escape(name), chart(f"curve-{n}", _figure(own, metric), f"test {metric} over {name}"))
         for n, (name, own) in enumerate(curves.items())
     ]
     write_csv(_rows(points), folder / "curves.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,13 @@ import plotly.graph_objects as go
 
 from recbole_sigrec.comparison.results import ComparisonResult, gains, ranked, shown_metrics
 from recbole_sigrec.config.keys import CORRUPTIONS
-from recbole_sigrec.display.html_page import chart, html_page
+from recbole_sigrec.display.html_page import chart, html_page, html_table, wide
+from recbole_sigrec.display.page_style import COLOURS
 from recbole_sigrec.files import write_text
 
 Histories = Mapping[tuple[str, int], list[dict[str, Any]]]
 """(label, seed) → the trainer's record of each validated epoch."""
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's palette for all kinds of colour vision, without black and yellow."""
 DASHES = ("solid", "dash", "dot")  # after each round of colours
 SYMBOLS = ("circle", "square", "diamond")
 
@@ -31,19 +31,41 @@ def write(results: ComparisonResult, histories: Histories, path: Path) -> None:
     warm = [group for group in pairs if group is not cold]
     sections = [
         ("Results", _table(results)),
-        ("Learning curves", chart("curves", _curves(results, histories, metric))),
-        ("Cost against quality", chart("cost", _cost(results, f"ndcg@{cutoff}"))),
+        (
+            "Learning curves",
+            chart(
+                "curves",
+                _curves(results, histories, metric),
+                f"validation {metric} over the epochs, a line for each run",
+            ),
+        ),
+        (
+            "Cost against quality",
+            chart(
+                "cost",
+                _cost(results, f"ndcg@{cutoff}"),
+                f"test ndcg@{cutoff} over the seconds per epoch, a point for each arm",
+            ),
+        ),
         (
             "By item popularity",
             "<p>The share of the test pairs whose item is among the user's first "
             f"{cutoff}, by the number of the item's training pairs.</p>"
-            + chart("popularity", _groups(warm, results, "training pairs of the item")),
+            + chart(
+                "popularity",
+                _groups(warm, results, "training pairs of the item"),
+                f"recall@{cutoff} over the training pairs of the item, a line for each arm",
+            ),
         ),
         ("Cold items", _cold(cold, results)),
         (
             "By user activity",
             f"<p>Mean recall@{cutoff} of the users, by the number of their training pairs.</p>"
-            + chart("activity", _groups(users, results, "training pairs of the user")),
+            + chart(
+                "activity",
+                _groups(users, results, "training pairs of the user"),
+                f"recall@{cutoff} over the training pairs of the user, a line for each arm",
+            ),
         ),
         ("Protocol", _protocol(results)),
     ]
@@ -60,17 +82,19 @@ def _table(results: ComparisonResult) -> str:
         cells = [html.escape(arm["label"])]
         for text, place, mark in figures:
             tag = {0: "b", 1: "u"}.get(place)
-            text = f"<{tag}>{text}</{tag}>" if tag else text
-            cells.append(f"{text}<sup>{mark}</sup>" if mark else text)
+            mean, _, std = text.partition(" ± ")
+            mean = f"<{tag}>{mean}</{tag}>" if tag else mean
+            mean += f"<sup>{mark}</sup>" if mark else ""
+            cells.append(mean + (f" <small>± {std}</small>" if std else ""))
         mean = arm["mean"]
         cells += [_number(mean["seconds_per_epoch"], 2), _number(mean["peak_rss_mb"], 0)]
-        rows.append("<tr>" + "".join(f"<td>{c}</td>" for c in [*cells, arm["n_seeds"]]))
-    head = ["", *shown_metrics(results), "s/epoch", "MB", "seeds"]
-    head = "".join(f"<th>{c}</th>" for c in head)
+        rows.append([*cells, str(arm["n_seeds"])])
+    metrics = (metric.replace("_", "_<wbr>") for metric in shown_metrics(results))
+    head = ["", *metrics, "s/epoch", "MB", "seeds"]
     first = html.escape(results["arms"][0]["label"])
-    foot = ""
-    if gained := "".join(f"<td>{gain}</td>" for gain in gains(results)):
-        foot = f"<tfoot><tr><td>{first} over the best other</td>{gained}<td><td><td></tfoot>"
+    foot = []
+    if gained := gains(results):
+        foot = [f"{first} over the best other", *gained, "", "", ""]
     note = (
         "Test set at the best validation epoch: mean ± standard deviation over seeds. "
         "<b>Best</b>, <u>second</u>."
@@ -82,10 +106,7 @@ def _table(results: ComparisonResult) -> str:
             "the users, each user's value averaged over seeds; Holm's correction over all "
             f"{len(tests)} tests, which are of {' and '.join(tested)})."
         )
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</thead><tbody>{"".join(rows)}</tbody>{foot}'
-        f"</table></div><p>{note}</p>\n"
-    )
+    return f"{wide(html_table([head, *rows], foot), 'test results')}<p>{note}</p>\n"
 
 
 def _number(value: float | None, decimals: int) -> str:
@@ -132,6 +153,7 @@ def _curves(results: ComparisonResult, histories: Histories, metric: str) -> go.
             line={"color": colour, "dash": dash, "width": 1.5},
             marker={"color": colour, "symbol": symbol, "size": 9},
             name=html.escape(label),
+            meta=f"{html.escape(label)}, seed {seed}",
             legendgroup=label,
             showlegend=label not in named,
             hovertemplate=f"{html.escape(label)}, seed {seed}<br>epoch %{{x}}: %{{y:.4f}}"
@@ -143,10 +165,13 @@ def _curves(results: ComparisonResult, histories: Histories, metric: str) -> go.
 
 def _cost(results: ComparisonResult, metric: str) -> go.Figure:
     figure, styles = go.Figure(), _styles(results)
-    for arm in results["arms"]:
-        seconds, quality = arm["mean"]["seconds_per_epoch"], arm["mean"].get(metric)
-        if seconds is None or quality is None:
-            continue
+    points = [
+        (arm, arm["mean"]["seconds_per_epoch"], arm["mean"][metric])
+        for arm in results["arms"]
+        if arm["mean"]["seconds_per_epoch"] and metric in arm["mean"]
+    ]
+    low, high = (bound([seconds for _, seconds, _ in points], default=1.0) for bound in (min, max))
+    for arm, seconds, quality in points:
         colour, _, symbol = styles[arm["label"]]
         figure.add_scatter(
             x=[seconds],
@@ -155,15 +180,33 @@ def _cost(results: ComparisonResult, metric: str) -> go.Figure:
             mode="markers+text",
             marker={"color": colour, "symbol": symbol, "size": 11},
             text=[html.escape(arm["label"])],
-            textposition="middle right",
+            textposition="middle left" if seconds**2 > low * high else "middle right",
+            name=html.escape(arm["label"]),
             showlegend=False,
             cliponaxis=False,
             hovertemplate="%{text}<br>%{x:.2f} s/epoch, %{y:.4f}<extra></extra>",
         )
     return figure.update_layout(
-        xaxis={"title": "seconds per epoch", "type": "log", "dtick": "D2"},
+        xaxis={"title": "seconds per epoch", "type": "log", **log_ticks(low, high)},
         yaxis_title=f"test {metric}",
     )
+
+
+def log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Plotly's range and ticks of a logarithmic axis: at 1, 2 and 5 times the powers of ten.
+
+    Args:
+        low, high: the smallest and largest value, positive; there is room beyond them.
+    """
+    low, high = low / 1.5, high * 1.5
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    ticks = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    return {
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
+    }
 
 
 def _groups(groups: list[dict[str, Any]], results: ComparisonResult, what: str) -> go.Figure:
@@ -195,11 +238,14 @@ def _cold(group: dict[str, Any] | None, results: ComparisonResult) -> str:
         cliponaxis=False,
         hoverinfo="skip",
     )
-    figure.update_layout(xaxis_title=f"recall@{results['cutoff']} on cold items")
+    most = max(recalls.values())
+    recall = {"title": f"recall@{results['cutoff']} on cold items", "tickformat": ".3~f"}
+    figure.update_layout(xaxis={**recall, "range": [0, 1.2 * most or 1]})
     share = group["size"] / results["sizes"]["test"]
     return (
         f"<p>{group['size']:,} test pairs ({100 * share:.1f} %) are of items without a training "
-        "pair, which only content can tell apart.</p>\n" + chart("cold", figure)
+        "pair. Only their content tells these items apart.</p>\n"
+        + chart("cold", figure, f"recall@{results['cutoff']} on cold items, a bar for each arm")
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_sigrec.display.progress import working
 from recbole_sigrec.errors import DataError, some
 
 _ROWS = 2**14  # rows that are in memory at a time
@@ -161,7 +162,7 @@ class Pairs:
         )
 
     def _run(self, statement: str) -> sqlite3.Cursor:
-        with _told():
+        with _told(), working("interactions in order"):
             return self._db.execute(statement)
 
     def _delete(self, condition: str) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_sigrec.data.features import check_name
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.errors import DataError, some
 from recbole_sigrec.files import sha256, synced
 from recbole_sigrec.preparation.pairs import Pairs
@@ -51,7 +52,7 @@ def write_interactions(path: Path, pairs: Pairs, parts: Batches, needed: set[int
     """
     users, items = pairs.user_tokens, pairs.item_tokens
     sizes = np.zeros(3, dtype=np.int64)
-    with synced(path) as file:
+    with synced(path) as file, progress(path.name, unit="rows") as bar:
         file.write(b"userID\titemID\tx_label\n")
         for batch in parts:
             sizes += np.bincount(batch[2], minlength=3)
@@ -60,6 +61,7 @@ def write_interactions(path: Path, pairs: Pairs, parts: Batches, needed: set[int
                 for user, item, label in zip(*batch, strict=True)
             )
             file.write("".join(lines).encode("utf-8"))
+            bar.update(len(batch[2]))
     for label, part in enumerate(("training", "validation", "test")):
         if sizes[label] == 0 and label in needed:
             raise DataError(

@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from recbole_sigrec import __version__
+from recbole_sigrec.display.page_style import STYLE
 from recbole_sigrec.errors import SIGRecError
 from recbole_sigrec.service.guard import Guard, answer
 from recbole_sigrec.service.live import Live, Served
@@ -161,8 +162,9 @@ def _add_page(app: FastAPI, live: Live, title: str, picture: str) -> None:
         return Views(live.now.recommender, title, picture)
 
     hidden: dict[str, Any] = {"include_in_schema": False}
-    for path, name in {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}.items():
-        app.get(path, **hidden)(_file(PAGE / name))
+    for path in (STYLE, PAGE / "page.css", PAGE / "page.js"):
+        app.get(f"/{path.name}", **hidden)(_file(path))
+    app.get("/", **hidden)(_file(PAGE / "index.html"))
 
     @app.get("/page/about", **hidden)
     async def about() -> Response:

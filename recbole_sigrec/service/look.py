@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_sigrec.display.page_style import STYLE
 from recbole_sigrec.errors import DataError
 from recbole_sigrec.files import write_text
 from recbole_sigrec.service.page_views import PAGE, Views, web_address
@@ -93,9 +94,11 @@ def write_look(
 
 
 def _page(data: dict[str, Any]) -> str:
-    page, style, script = (
-        (PAGE / name).read_text("utf-8") for name in ("index.html", "page.css", "page.js")
+    page, style, own, script = (
+        path.read_text("utf-8")
+        for path in (PAGE / "index.html", STYLE, PAGE / "page.css", PAGE / "page.js")
     )
+    style += own
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
         "img-src http: https: data:; base-uri 'none'; form-action 'none'"
@@ -105,7 +108,9 @@ def _page(data: dict[str, Any]) -> str:
     for linked, whole in {
         '<meta charset="utf-8">': '<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        '<link rel="stylesheet" href="page.css">': f"<style>{style}</style>",
+        '<link rel="stylesheet" href="style.css">\n<link rel="stylesheet" href="page.css">': (
+            f"<style>{style}</style>"
+        ),
         '<script src="page.js"></script>': f"{embedded}\n<script>{script}</script>",
     }.items():
         before, after = page.split(linked)

@@ -25,7 +25,7 @@ from scipy import stats
 
 from recbole_sigrec import compare, load_data_and_model, run
 from recbole_sigrec.cli import run_command
-from recbole_sigrec.comparison import execution, report
+from recbole_sigrec.comparison import execution
 from recbole_sigrec.comparison.arms import Arm, Setting
 from recbole_sigrec.comparison.groups import by_count
 from recbole_sigrec.comparison.per_user import HeldOut
@@ -33,6 +33,7 @@ from recbole_sigrec.comparison.runs import Run
 from recbole_sigrec.comparison.shared_split import Split
 from recbole_sigrec.comparison.significance import against_first
 from recbole_sigrec.data import encoders
+from recbole_sigrec.display.page_style import COLOURS
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
 from recbole_sigrec.files import locked
 from recbole_sigrec.parallel import pool as processes
@@ -717,7 +718,7 @@ def test_report_in_a_browser(finished, tmp_path):
     said, asked = shown(page)
     assert not said and asked <= idle
     pixels = np.asarray(pytest.importorskip("PIL.Image").open(image).convert("RGB")).reshape(-1, 3)
-    for colour in report.COLOURS[: len(ARMS)]:
+    for colour in COLOURS[: len(ARMS)]:
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert (pixels == rgb).all(axis=1).sum() > 500
 
