@@ -49,6 +49,13 @@ def working(what: str) -> tqdm:
     return tqdm(desc=what, bar_format="{desc} …", **_look())
 
 
+def wipe_bars() -> None:
+    """Wipe the bars off the terminal before a line is written; each returns with its next step."""
+    shown: Any = tqdm
+    for bar in list(shown._instances):
+        bar.clear()
+
+
 def _look() -> dict[str, Any]:
     # None: shown only where stderr is a terminal
     return {"leave": False, "dynamic_ncols": True, "disable": None if _wanted.get() else True}

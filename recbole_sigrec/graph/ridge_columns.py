@@ -24,8 +24,8 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 import torch
-from tqdm import tqdm
 
+from recbole_sigrec.display.progress import progress
 from recbole_sigrec.graph.propagation import SparseGraph
 from recbole_sigrec.graph.ridge import BEYOND_FLOAT32, largest_of_rows
 from recbole_sigrec.kernels.products import matmul_nt
@@ -85,9 +85,8 @@ def largest_ridge_weights(
 
 
 def _blocks(n: int, what: str) -> Iterator[torch.Tensor]:
-    """0 to n − 1 in blocks, with a bar where that takes more than three seconds."""
-    blocks = torch.arange(n).split(_COLUMNS)
-    return iter(tqdm(blocks, what, unit=" blocks", delay=3, leave=False, disable=None))
+    """0 to n − 1 in blocks, with a progress bar."""
+    return iter(progress(what, torch.arange(n).split(_COLUMNS), "blocks"))
 
 
 class _Inverse:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from recbole_sigrec.config import Config
+from recbole_sigrec.display.progress import wipe_bars
 
 DETAILS = logging.getLogger("recbole_sigrec.details")
 """Takes what is too long for a terminal: the configuration, the model, RecBole's lines of an epoch.
@@ -24,21 +25,25 @@ def log_file() -> str | None:
 def brief_terminal(config: Config) -> Iterator[None]:
     """Within the block, the terminal does not show :data:`DETAILS`, but their warnings.
 
-    With ``verbose``, it shows them.
+    With ``verbose``, it shows them. A line of the log does not run into a progress bar.
     """
 
-    def is_brief(record: logging.LogRecord) -> bool:
-        return record.name != DETAILS.name or record.levelno >= logging.WARNING
+    def is_shown(record: logging.LogRecord) -> bool:
+        is_detail = record.name == DETAILS.name and record.levelno < logging.WARNING
+        if is_detail and not config["verbose"]:
+            return False
+        wipe_bars()
+        return True
 
     # A subclass may be a user's, or write into a file.
     terminals = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler]
     try:
-        for handler in terminals if not config["verbose"] else ():
-            handler.addFilter(is_brief)
+        for handler in terminals:
+            handler.addFilter(is_shown)
         yield
     finally:
         for handler in terminals:
-            handler.removeFilter(is_brief)
+            handler.removeFilter(is_shown)
 
 
 def epoch_line(trainer: Any, epoch: int, score: float | None = None) -> str:

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from recbole_sigrec.display import progress as module
-from recbole_sigrec.display.progress import bars_wanted, progress, working
+from recbole_sigrec.display.progress import bars_wanted, progress, wipe_bars, working
 
 
 class Terminal(io.StringIO):
@@ -46,6 +46,15 @@ def test_a_terminal_shows_bars_and_keeps_none(shown):
         assert words in found
     assert "\n" not in found
     assert found.split("\r")[-1].strip() == found.split("\r")[-2].strip() == ""  # wiped
+
+
+def test_a_line_of_the_log_does_not_run_into_a_bar(monkeypatch):
+    monkeypatch.setattr("sys.stderr", terminal := Terminal(True))
+    with working("ridge graph"):
+        wipe_bars()
+        terminal.write("a line of the log\n")
+    written = [piece for piece in terminal.getvalue().split("\r") if piece.strip(" ")]
+    assert written == ["ridge graph …", "a line of the log\n"]
 
 
 def test_a_file_has_none(shown):

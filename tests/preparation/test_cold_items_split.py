@@ -137,4 +137,5 @@ def test_compare_reports_them(planted_groups):
     assert float(rows["ContentKNN"]["cold_recall@20"]) == alone["cold_recall@20"]
     written = json.loads((planted_groups / "out" / "results.json").read_text())
     assert written["arms"][0]["mean"]["cold_ndcg@3"] == alone["cold_ndcg@3"]
-    assert "cold_recall@20" in (planted_groups / "out" / "report.html").read_text("utf-8")
+    page = (planted_groups / "out" / "report.html").read_text("utf-8")
+    assert "<th>cold_<wbr>recall@20</th>" in page
