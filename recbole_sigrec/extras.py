@@ -17,9 +17,14 @@ EXTRAS = {
     "onnx": "onnx",
     "tune": "optuna",
     "serve": "fastapi",
+    "cluster": "distributed",
 }
 """Extra of this package → the library that it installs."""
-_WITH_IT = {"serve": ("uvicorn",), "image": ("PIL",)}
+_WITH_IT = {
+    "serve": ("uvicorn",),
+    "image": ("PIL",),
+    "cluster": ("dask_jobqueue", "cryptography"),
+}
 """What else it installs and its users import."""
 
 

@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
         seeds=range(1, known.seeds + 1),
         out=known.out,
         jobs=known.jobs,
+        cluster=known.cluster,
     )
     print(result.table)
     return 0

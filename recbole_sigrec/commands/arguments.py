@@ -92,8 +92,13 @@ class Parser(argparse.ArgumentParser):
         self.once("--config_files", metavar="FILES", type=_files, default=(), help=about)
 
     def jobs(self, what: str) -> None:
-        """The option of how many are made at a time."""
+        """The options of how many are made at a time, and where."""
         self.add_argument("--jobs", type=int, default=1, help=f"{what} at the same time; default 1")
+        about = (
+            f"workers that make the {what} instead: the address of a Dask scheduler, or how many "
+            "are started, as local:3, or slurm:8, pbs:8, lsf:8, sge:8"
+        )
+        self.once("--cluster", metavar="WHERE", help=about)
 
 
 class Once(argparse.Action):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from recbole_sigrec.commands.arguments import (
     Once,
     Parser,
@@ -41,6 +43,11 @@ def parser() -> Parser:
     )
     made.once("--out", type=user_path, metavar="DIR", help=out)
     made.jobs("trials")
+    storage = (
+        "a PostgreSQL database for the study, in place of study.db, which workers on other "
+        "machines need: postgresql+psycopg://USER@HOST/DATABASE"
+    )
+    made.once("--storage", metavar="URL", help=storage)
     params_file = (
         "the search space: yaml with search_space: {key: [values]}, or a file of RecBole's "
         "HyperTuning; default that of properties/model/MODEL.yaml"
@@ -55,6 +62,7 @@ def main(arguments: list[str]) -> int:
     known, rest = parser().parse_known_args(arguments)
     need_recbole()
     from recbole_sigrec.comparison.arms import Setting
+    from recbole_sigrec.parallel.engines import opened
     from recbole_sigrec.tuning.outputs import read_models, write_models
     from recbole_sigrec.tuning.search import plan, search
 
@@ -69,10 +77,13 @@ def main(arguments: list[str]) -> int:
     tasks = []
     for name in models:
         out = known.out / name if known.out and known.models else known.out
-        tasks.append(plan(name, setting, known.trials, known.params_file, out, known.jobs))
+        given = known.trials, known.params_file, out, known.jobs, known.cluster, known.storage
+        tasks.append(plan(name, setting, *given))
     if known.models is not None:
         read_models(tasks[0].out.parent, tasks[0].base["dataset"])  # refuses another's file
-    found = [search(task) for task in tasks]
+    several = opened(known.cluster, tasks[0].out.parent) if len(tasks) > 1 else None
+    with several or nullcontext(known.cluster) as cluster:
+        found = [search(task, cluster) for task in tasks]
     if known.models is not None:
         print(write_models(found, tasks))
     return 0

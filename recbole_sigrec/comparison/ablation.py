@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_sigrec.comparison import parameter_curves
 from recbole_sigrec.comparison.arms import Arm, Setting, arm_configs
@@ -16,8 +17,12 @@ from recbole_sigrec.config import Config
 from recbole_sigrec.config.keys import CORRUPTIONS
 from recbole_sigrec.errors import ConfigError, did_you_mean
 from recbole_sigrec.json_object import JsonObject
+from recbole_sigrec.parallel.engines import check_workers, opened
 from recbole_sigrec.recbole_repairs.notices import quiet
 from recbole_sigrec.user_paths import user_path
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 MODEL = "SIGRec"
 WHOLE = Arm(MODEL, MODEL)
@@ -87,13 +92,14 @@ def ablate(
     seeds: Sequence[int] = (1, 2, 3),
     out: str | Path | None = None,
     jobs: int = 1,
+    cluster: str | Client | None = None,
 ) -> AblationResult:
     """Compare SIGRec with changed SIGRecs, or on changed data, as :func:`compare` does.
 
     Args:
         models: SIGRec; for ``robustness`` others can follow it.
-        dataset, config_file_list, config_dict, seeds, jobs: see :func:`compare`. A variant that
-            the config gives already is left out.
+        dataset, config_file_list, config_dict, seeds, jobs, cluster: see :func:`compare`. A variant
+            that the config gives already is left out.
         what: ``variants``, with one mechanism off each, and with each modality alone;
             ``sensitivity``, over the values of ``GRIDS``, one at a time; ``robustness``, with
             corrupted content, see :mod:`recbole_sigrec.data.corruption`.
@@ -106,6 +112,7 @@ def ablate(
         ConfigError: what is unknown, or models are named for another; and as :func:`compare`.
     """
     _check(what, models, only)
+    check_workers(models, jobs, cluster)
     quiet()
     files, values = tuple(config_file_list or ()), dict(config_dict or {})
     setting = Setting(dataset, files, values)
@@ -120,10 +127,13 @@ def ablate(
     else:
         arms = [Arm(model, model) for model in models]
         places = _corruptions(config, folder)
-    found = {
-        str(place): compare(arms, dataset, files, {**values, **more}, seeds, place, jobs)
-        for place, more in places.items()
-    }
+    with opened(cluster, folder) if len(places) > 1 else nullcontext(cluster) as cluster:
+        found = {
+            str(place): compare(
+                arms, dataset, files, {**values, **more}, seeds, place, jobs, cluster
+            )
+            for place, more in places.items()
+        }
     if what == "robustness":
         return AblationResult(what, found, _robustness(found, folder))
     results = found[str(folder)]

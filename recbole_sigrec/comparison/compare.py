@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_sigrec.comparison import report
 from recbole_sigrec.comparison.arms import Arm, Setting, arm_configs, difference
-from recbole_sigrec.comparison.execution import execute_all
+from recbole_sigrec.comparison.execution import LOCK, execute_all
 from recbole_sigrec.comparison.hashed_json import read_record, write_record
 from recbole_sigrec.comparison.results import ComparisonResult, evaluate, write_runs
 from recbole_sigrec.comparison.runs import Run
@@ -18,11 +18,14 @@ from recbole_sigrec.config.keys import SHARED_KEYS
 from recbole_sigrec.data.parts import check_cutoffs
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError, some
 from recbole_sigrec.files import locked, write_json
-from recbole_sigrec.parallel.pool import check_importable
+from recbole_sigrec.parallel.engines import check_workers
 from recbole_sigrec.recbole_repairs.evaluator import OVER_ALL_ITEMS
 from recbole_sigrec.recbole_repairs.notices import quiet
 from recbole_sigrec.training.output_check import check_outputs
 from recbole_sigrec.user_paths import user_path
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 RECORD = "comparison.json"  # in a comparison's folder: what it compares
 
@@ -38,6 +41,7 @@ def compare(
     seeds: Sequence[int] = (1, 2, 3, 4, 5),
     out: str | Path | None = None,
     jobs: int = 1,
+    cluster: str | Client | None = None,
 ) -> ComparisonResult:
     """Train and test every model with every seed on one split, and compare them.
 
@@ -56,6 +60,8 @@ def compare(
             ``comparison/<dataset>``.
         jobs: runs at a time, each in a process of its own that reads the data set once; one: in
             this process. A script that asks for several needs ``if __name__ == "__main__":``.
+        cluster: where the runs are made instead: the address of a Dask scheduler, workers that are
+            started, as ``local:3`` or ``slurm:8``, or a client of Dask's. See docs/cluster.md.
 
     Returns:
         The content of ``out/results.json``; ``results.csv`` and ``report.html`` lie beside it.
@@ -64,7 +70,7 @@ def compare(
         ConfigError, DataError: the input is wrong, or ``out`` holds another comparison; raised
             before any training.
         SIGRecError: runs failed; raised when all others have ended, and the results of the arms
-            without a failed run are written.
+            without a failed run are written. Or the cluster cannot be used; raised at once.
     """
     quiet()
     if not models or not seeds or len(set(seeds)) < len(seeds) or jobs < 1:
@@ -73,7 +79,7 @@ def compare(
             f"distinct seeds, and at least one job"
         )
     arms = [Arm.from_model(model) for model in models]
-    check_importable([arm.model for arm in arms], jobs)
+    check_workers([arm.model for arm in arms], jobs, cluster)
     setting = Setting(dataset, tuple(config_file_list or ()), dict(config_dict or {}))
     configs = arm_configs(arms, setting)
     out = user_path(out or f"comparison/{configs[arms[0].label]['dataset']}")
@@ -82,7 +88,7 @@ def compare(
         setting.config(arms[0], seed=seed)  # refuses what is none
     refuse_foreign(out, RECORD)
     check_outputs(base)
-    with locked(out / ".lock", ConfigError(f"another command is at work in [{out}]; name another")):
+    with locked(out / LOCK, ConfigError(f"another command is at work in [{out}]; name another")):
         split = Split.load(base)
         split.need("valid", "test")
         check_cutoffs(base, split.dataset)
@@ -91,7 +97,7 @@ def compare(
         record = _recorded(out, configs, split)
         runs = [Run(arm, seed, out / "runs") for arm in arms for seed in seeds]
         _check_earlier([run for run in runs if run.done], base["metrics"])
-        failed = execute_all(runs, setting, split, jobs)
+        failed = execute_all(runs, setting, split, jobs, cluster)
         return _results(runs, failed, record, split, out)
 
 

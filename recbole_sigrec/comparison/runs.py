@@ -79,6 +79,12 @@ class Run:
         return max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
 
     @property
+    def progress(self) -> int | None:
+        """When the last checkpoint was written, in ns; None where there is none."""
+        last = self.last_checkpoint
+        return last.stat().st_mtime_ns if last else None
+
+    @property
     def hashed(self) -> bool:
         """Whether its result can be checked; earlier versions wrote no hash."""
         return HASH in self.read()

@@ -38,6 +38,21 @@ class Split:
             dataset = create_dataset(config)
             return cls(dataset, tuple(dataset.build()), split_seed(config))
 
+    @classmethod
+    def load_again(cls, config: Config, fingerprint: str) -> Split:
+        """As :func:`load`, in another process, maybe on another machine.
+
+        Raises:
+            DataError: it is not the one with that fingerprint.
+        """
+        split = cls.load(config)
+        if split.fingerprint != fingerprint:
+            raise DataError(
+                f"[{config['dataset']}] in [{config['data_path']}] is not the data set that this "
+                f"command began with: it has changed since, or this machine has another one there"
+            )
+        return split
+
     def need(self, *parts: str) -> None:
         """See that some of the parts, named as in ``PHASES``, have interactions.
 

@@ -6,8 +6,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from threading import RLock, Thread
+from collections.abc import Iterable, Iterator
+from multiprocessing.process import BaseProcess
+from threading import RLock, Thread, current_thread, main_thread
 
 from tqdm import tqdm
 
@@ -42,10 +43,43 @@ def ended_on_error() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        new = [child for child in multiprocessing.active_children() if child not in others]
-        for process in new:
-            process.terminate()
-        for process in new:
-            process.join(_SECONDS)
-            process.kill()
+        end_others(others)
         raise
+
+
+def end_others(but: Iterable[BaseProcess]) -> None:
+    """End the processes that this one has started, but some, at once."""
+    new = [child for child in multiprocessing.active_children() if child not in but]
+    for process in new:
+        process.terminate()
+    for process in new:
+        process.join(_SECONDS)
+        process.kill()
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+@contextlib.contextmanager
+def left_on_sigterm() -> Iterator[None]:
+    """SIGTERM leaves the block by an exception, as Ctrl-C does, and then ends this process.
+
+    Only in the main thread, which alone hears of signals.
+    """
+    if current_thread() is not main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except _Terminated:
+        signal.signal(signal.SIGTERM, before)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -67,8 +67,9 @@ def check_folder(task: Task) -> None:
     """
     for name in (TABLE, BEST):
         path = task.out / name
-        if path.exists() and not (task.out / DATABASE).is_file():
-            raise ConfigError(f"[{path}] is there without a {DATABASE}; name another --out")
+        own = task.out / (DATABASE if task.storage is None else TABLE)
+        if path.exists() and not own.is_file():
+            raise ConfigError(f"[{path}] is there without a {own.name}; name another --out")
 
 
 def row(trial: FrozenTrial, task: Task) -> dict[str, Any]:

@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import torch
 from filelock import FileLock
 from optuna.trial import TrialState
 from recbole.utils import init_seed
+from tqdm import tqdm
 
 from recbole_sigrec.comparison.arms import Arm, Setting, check_for_many_runs
+from recbole_sigrec.comparison.execution import LOCK
 from recbole_sigrec.comparison.shared_split import Split
 from recbole_sigrec.data.parts import data_preparation
-from recbole_sigrec.errors import ConfigError, DataError, SIGRecError
+from recbole_sigrec.errors import ConfigError, SIGRecError
 from recbole_sigrec.files import locked
-from recbole_sigrec.parallel.pool import check_importable, worker_pool
+from recbole_sigrec.parallel.engines import check_workers
+from recbole_sigrec.parallel.pool import Start, worker_pool
 from recbole_sigrec.recbole_repairs.notices import quiet
 from recbole_sigrec.training.machine import machine_settings, paused_collection
 from recbole_sigrec.training.output_check import check_outputs
 from recbole_sigrec.training.run import make_trainer
 from recbole_sigrec.tuning import outputs
 from recbole_sigrec.tuning.outputs import TuningResult
-from recbole_sigrec.tuning.space import check_space, decode, read_space
+from recbole_sigrec.tuning.space import check_space, decode, read_space, to_text
 from recbole_sigrec.tuning.study import (
     ATTEMPTS,
     Task,
     best_trial,
     check_same,
+    check_storage,
     check_trials,
     end_interrupted,
     end_trial,
     given_up,
     next_trial,
     open_study,
+    was_cut_off,
     write_errors_told,
 )
 from recbole_sigrec.user_paths import user_path
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def tune(
@@ -53,6 +62,8 @@ def tune(
     params_file: str | Path | None = None,
     out: str | Path | None = None,
     jobs: int = 1,
+    cluster: str | Client | None = None,
+    storage: str | None = None,
 ) -> TuningResult:
     """Search for the configuration of a model with the best validation score on a data set.
 
@@ -77,6 +88,10 @@ def tune(
             default ``tuning/<dataset>/<model>``.
         jobs: trials at a time, each in a process of its own that reads the data set once; one: in
             this process. A script that asks for several needs ``if __name__ == "__main__":``.
+        cluster: where the trials are made instead, see :func:`recbole_sigrec.compare`. The
+            configurations that are drawn depend on which trials have ended by then.
+        storage: URL of a PostgreSQL database for Optuna's study, in place of ``study.db``, as
+            ``postgresql+psycopg://USER@HOST/DATABASE``; workers on other machines need it.
 
     Raises:
         ConfigError, DataError: the input is wrong, or ``out`` holds another search; raised before
@@ -84,13 +99,14 @@ def tune(
         SIGRecError: no trial was completed.
     """
     setting = Setting(dataset, tuple(config_file_list or ()), dict(config_dict or {}))
-    return search(plan(model, setting, trials, params_file, out, jobs))
+    given = trials, params_file, out, jobs, cluster, storage
+    return search(plan(model, setting, *given), cluster)
 
 
-def search(task: Task) -> TuningResult:
+def search(task: Task, cluster: str | Client | None = None) -> TuningResult:
     """:func:`tune` for a task of :func:`plan`."""
     busy = ConfigError(f"another command is at work in [{task.out}]; name another")
-    with locked(task.out / ".lock", busy), write_errors_told(task):
+    with locked(task.out / LOCK, busy), write_errors_told(task):
         study = open_study(task)
         split = Split.load(task.base)
         split.need("valid")
@@ -103,7 +119,9 @@ def search(task: Task) -> TuningResult:
                 f"validation; the system may have killed it for memory",
                 flush=True,
             )
-        if task.jobs == 1:
+        if cluster is not None:
+            _work_on_cluster(task, study, split, cluster)
+        elif task.jobs == 1:
             _work(task, study, split)
         else:
             with worker_pool(task.jobs) as pool:
@@ -129,6 +147,8 @@ def plan(
     params_file: str | Path | None,
     out: str | Path | None,
     jobs: int,
+    cluster: str | Client | None = None,
+    storage: str | None = None,
 ) -> Task:
     """What :func:`tune` with these arguments searches, checked without reading the data set.
 
@@ -138,7 +158,13 @@ def plan(
     quiet()
     if trials < 1 or jobs < 1:
         raise ConfigError(f"trials = {trials}, jobs = {jobs}: at least one of each is needed")
-    check_importable([model], jobs)
+    check_workers([model], jobs, cluster)
+    check_storage(storage)
+    if cluster is not None and storage is None and not str(cluster).startswith("local:"):
+        raise ConfigError(
+            f"cluster = [{cluster}]: a search on several machines needs a database that all reach, "
+            f"as --storage=postgresql+psycopg://USER@HOST/DATABASE"
+        )
     arm = Arm("tuned", model)
     config = setting.config(arm)
     check_for_many_runs(config, "a search")
@@ -153,7 +179,10 @@ def plan(
     base = setting.config(arm, checkpoint_dir=str(out))
     threads = max(1, torch.get_num_threads() // jobs)
     default = {key: default[key] for key in space}
-    task = Task(arm, setting, base, space, default, out, trials, jobs, threads)
+    task = Task(
+        *(arm, setting, base, space, default, out, trials, jobs, threads, storage),
+        on_cluster=cluster is not None,
+    )
     outputs.check_folder(task)
     check_outputs(base)
     return task
@@ -161,10 +190,7 @@ def plan(
 
 def _work_in_process(task: Task, fingerprint: str) -> None:
     quiet()
-    split = Split.load(task.base)
-    if split.fingerprint != fingerprint:
-        raise DataError("the data set has changed since the search began")
-    _work(task, open_study(task), split)
+    _work(task, open_study(task), Split.load_again(task.base, fingerprint))
 
 
 def _work(task: Task, study: optuna.Study, split: Split) -> None:
@@ -181,16 +207,75 @@ def _work(task: Task, study: optuna.Study, split: Split) -> None:
         print(outputs.line(study.trials[trial.number], task), flush=True)
 
 
+def _work_on_cluster(task: Task, study: optuna.Study, split: Split, cluster: str | Client) -> None:
+    """Each trial on a worker that is free. A trial whose worker dies is cut off, and run anew
+    elsewhere. The workers write the trials' scores into the study, this process all else.
+    """
+    from recbole_sigrec.parallel.cluster import open_cluster
+    from recbole_sigrec.parallel.handing_out import Deaths, WorkerDied, hand_out
+
+    made = sum(not was_cut_off(trial) for trial in study.get_trials(deepcopy=False))
+    bar = tqdm(desc="trials", total=task.trials, initial=made, disable=None, dynamic_ncols=True)
+    deaths = Deaths()
+    with bar, open_cluster(cluster, task.out) as client:
+        ended = hand_out(
+            client,
+            task.out / LOCK,
+            lambda: next_trial(study, task),
+            _run_on_worker,
+            lambda trial: (task, trial.number),
+            Start(_start_worker, (task, split.fingerprint)),
+            lambda trial: f"trial {trial.number}",
+        )
+        with contextlib.closing(ended):
+            for trial, error in ended:
+                known = study.get_trials(deepcopy=False)[trial.number]
+                if known.state.is_finished():  # the worker may have died after that
+                    error = None
+                elif isinstance(error, WorkerDied):
+                    error = deaths.of(to_text(known.user_attrs["params"]))
+                    if error is None:
+                        study.tell(trial, state=TrialState.FAIL)
+                        continue
+                if error is not None:
+                    _fail(study, trial, error)
+                outputs.write_table(study, task)
+                bar.update()
+                tqdm.write(outputs.line(study.trials[trial.number], task))
+
+
+_worker: dict[str, Any] = {}  # in a worker: the study and the split
+
+
+def _start_worker(task: Task, fingerprint: str) -> None:
+    quiet()
+    _worker.clear()
+    _worker["split"] = Split.load_again(task.base, fingerprint)
+    _worker["study"] = open_study(task)
+
+
+def _run_on_worker(task: Task, number: int) -> None:
+    study, split = _worker["study"], _worker["split"]
+    with write_errors_told(task):
+        known = study.get_trials(deepcopy=False)[number]
+        if not known.state.is_finished():
+            _run(study, optuna.Trial(study, known._trial_id), task, split)
+
+
+def _fail(study: optuna.Study, trial: optuna.Trial, error: BaseException) -> None:
+    trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+    study.tell(trial, state=TrialState.FAIL)
+
+
 def _run(study: optuna.Study, trial: optuna.Trial, task: Task, split: Split) -> None:
     """Train a trial and tell its score; any error fails it, and the search goes on."""
-    trial.set_user_attr("alone", task.jobs == 1)
+    trial.set_user_attr("alone", task.alone)
     try:
         score = train(trial, task, split)
     except optuna.TrialPruned:
         end_trial(study, trial, task, TrialState.PRUNED)
     except Exception as error:  # memory that is not there, shapes that do not fit, …
-        trial.set_user_attr("error", f"{type(error).__name__}: {error}")
-        study.tell(trial, state=TrialState.FAIL)
+        _fail(study, trial, error)
     except KeyboardInterrupt:
         trial.set_user_attr("stopped", True)
         raise
@@ -218,7 +303,7 @@ def train(trial: optuna.Trial, task: Task, split: Split) -> float:
         with paused_collection():
             loaders = data_preparation(config, split.dataset, split.parts)
             trainer = make_trainer(config, loaders)
-        show = task.jobs == 1 and bool(config["show_progress"]) and sys.stderr.isatty()
+        show = task.alone and bool(config["show_progress"]) and sys.stderr.isatty()
         score, _ = trainer.fit(
             *loaders[:2], saved=False, show_progress=show, callback_fn=after_validation
         )

@@ -14,11 +14,13 @@ from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from recbole_sigrec.comparison.arms import Arm, Setting, content_hash, difference, settled_values
 from recbole_sigrec.config import Config
 from recbole_sigrec.errors import ConfigError, DataError, SIGRecError, some
+from recbole_sigrec.extras import need
 from recbole_sigrec.tuning.space import Space, size, to_text
 
 DATABASE, TABLE = "study.db", "trials.csv"  # in a search's folder
@@ -54,8 +56,10 @@ class Task:
     default: Mapping[str, Any]  # the first trial's values of these keys, in the space's terms
     out: Path  # the folder of the study and its results
     trials: int  # how many configurations are tried
-    jobs: int  # how many at a time
+    jobs: int  # how many at a time, in processes of this machine
     threads: int  # of each trial, if the config names none
+    storage: str | None = None  # URL of a PostgreSQL database; None: a file in the folder
+    on_cluster: bool = False  # whether trials are made by the workers of a cluster
 
     @property
     def metric(self) -> str:
@@ -65,6 +69,23 @@ class Task:
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
         return "maximize" if self.base["valid_metric_bigger"] else "minimize"
+
+    @property
+    def alone(self) -> bool:
+        """Whether trials are made one by one, in this process."""
+        return self.jobs == 1 and not self.on_cluster
+
+    @property
+    def place(self) -> str:
+        """Where the study is, for messages; without a password."""
+        if self.storage is None:
+            return str(self.out / DATABASE)
+        return f"study [{self.study_name}] in {make_url(self.storage)}"
+
+    @property
+    def study_name(self) -> str:
+        """Of the study; in a database, where there may be others, the path of the folder."""
+        return "tune" if self.storage is None else str(self.out.absolute())
 
     def config(self, values: Mapping[str, Any]) -> Config:
         """The config of a trial."""
@@ -86,59 +107,90 @@ def damage_told(task: Task) -> Iterator[None]:
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"{task.out / DATABASE} is no study of Optuna, or is damaged ({reason}). "
-            f"{_remedy(task)}"
+            f"{task.place} is no study of Optuna, or is damaged ({reason}). {_remedy(task)}"
         ) from None
 
 
 @contextlib.contextmanager
 def write_errors_told(task: Task) -> Iterator[None]:
-    """What SQLite says where the study cannot be written, as on a full disk, as our error."""
+    """What a database says where the study cannot be written, as on a full disk, as our error."""
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
+        remedy = "make space on the disk, or see to the rights of the file and its folder"
+        if task.storage is not None:
+            remedy = "see to the database and its address"
         raise SIGRecError(
-            f"{task.out / DATABASE} cannot be written ({reason}); make space on the disk, or see "
-            f"to the rights of the file and its folder, and the same command goes on"
+            f"{task.place} cannot be written ({reason}); {remedy}, and the same command goes on"
         ) from error
 
 
 def _is_unusable(error: BaseException | None) -> bool:
-    """Whether SQLite could not open, read or write the file, whatever it holds."""
+    """Whether the database could not be opened, read or written, whatever it holds."""
     while error is not None and not isinstance(error, sqlite3.OperationalError):
+        if isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error):
+            return True
         error = error.__cause__
     lacks = ("no such ", "no column ")  # it was opened, and is no whole study
     return error is not None and not any(what in str(error) for what in lacks)
 
 
 def _remedy(task: Task) -> str:
+    if task.storage is not None:
+        return "Name another --out, or delete the study, and the search begins anew"
     return f"Name another --out, or delete [{task.out}], and the search begins anew"
 
 
 def open_study(task: Task) -> optuna.Study:
-    """The study in the folder, or a new one.
+    """The study in the folder or the database, or a new one.
 
     Raises:
         DataError: the file is not a study, or not the one whose trials are in the table.
         SQLAlchemyError, StorageInternalError: the file cannot be opened or written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = task.out / DATABASE
-    waits = {"connect_args": {"timeout": 60}}  # seconds, while another process writes
     with damage_told(task):
         study = optuna.create_study(
-            storage=optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=waits),
+            storage=_storage(task),
             pruner=optuna.pruners.MedianPruner(PRUNING_TRIALS, WARMUP_EPOCHS),
-            study_name="tune",
+            study_name=task.study_name,
             direction=task.direction,
             load_if_exists=True,
         )
         if study.direction.name.lower() != task.direction:  # none is an IndexError
             raise ValueError(f"its direction is {study.direction.name.lower()}")
         if not study.get_trials(deepcopy=False) and (task.out / TABLE).is_file():
-            raise DataError(f"{path} has no trial, but {TABLE} beside it has some. {_remedy(task)}")
+            raise DataError(
+                f"{task.place} has no trial, but {TABLE} in [{task.out}] has some. {_remedy(task)}"
+            )
     return study
+
+
+def _storage(task: Task) -> optuna.storages.RDBStorage:
+    if task.storage is not None:
+        return optuna.storages.RDBStorage(task.storage, engine_kwargs={"pool_pre_ping": True})
+    waits = {"connect_args": {"timeout": 60}}  # seconds, while another process writes
+    return optuna.storages.RDBStorage(f"sqlite:///{task.out / DATABASE}", engine_kwargs=waits)
+
+
+def check_storage(storage: str | None) -> None:
+    """See that a database can hold a study that several machines write.
+
+    Raises:
+        ConfigError: it is not the URL of a PostgreSQL database.
+        SIGRecError: its driver is not installed.
+    """
+    if storage is None:
+        return
+    needed = "postgresql+psycopg://USER@HOST/DATABASE"
+    try:
+        url = make_url(storage)
+    except ArgumentError:
+        raise ConfigError(f"storage: it is no URL; give {needed}") from None
+    if url.drivername != "postgresql+psycopg":
+        raise ConfigError(f"storage = [{url}]: give a PostgreSQL database, {needed}")
+    need("pgvector", f"storage = [{url}]")
 
 
 def end_trial(
@@ -177,12 +229,12 @@ def check_trials(study: optuna.Study, task: Task) -> None:
                 bare.append(trial.number)
             elif trial.user_attrs[HASH] != _trial_hash(trial, score):
                 raise DataError(
-                    f"{task.out / DATABASE}: trial {trial.number} was changed after it ended. "
+                    f"{task.place}: trial {trial.number} was changed after it ended. "
                     f"{_remedy(task)}"
                 )
     if bare:
         print(
-            f"warning: an earlier version made trial {some(bare)} in {task.out / DATABASE}, "
+            f"warning: an earlier version made trial {some(bare)} in {task.place}, "
             f"without a hash: whether they were changed since cannot be told",
             file=sys.stderr,
         )
@@ -215,8 +267,8 @@ def check_same(study: optuna.Study, task: Task, fingerprint: str) -> None:
             changed = difference(before[part], what)
         if changed:
             raise ConfigError(
-                f"{task.out / DATABASE} is a search with another {part}: {changed}. It is kept as "
-                f"it is; name another --out"
+                f"{task.place} is a search with another {part}: {changed}. It is kept as it is; "
+                f"name another --out"
             )
 
 

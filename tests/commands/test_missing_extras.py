@@ -25,6 +25,9 @@ ABSENT = "absent.rec"  # a file that would be missed if it were looked for
         ("fastapi", f"serve {ABSENT}"),
         ("uvicorn", f"serve {ABSENT}"),
         ("optuna", "tune --model=BPR --dataset=absent"),
+        ("distributed", "compare --models=BPR --dataset=absent --cluster=local:2"),
+        ("dask_jobqueue", "ablate --dataset=absent --cluster=slurm:2"),
+        ("distributed", "tune --model=BPR --dataset=absent --cluster=local:2"),
         (
             "sentence_transformers",
             "encode text --items=x.csv --id_column=i --columns=t --model=mine --out=text_feat.npy",
@@ -33,7 +36,9 @@ ABSENT = "absent.rec"  # a file that would be missed if it were looked for
     ],
 )
 def test_the_command_names_it_first(library, command, monkeypatch, capsys, tmp_path):
-    extras = {its: extra for extra, its in EXTRAS.items()} | {"uvicorn": "serve"}
+    extras = {its: extra for extra, its in EXTRAS.items()} | {
+        **{"uvicorn": "serve", "dask_jobqueue": "cluster"},
+    }
     extra = extras[library]
     for name in [name for name in sys.modules if name.startswith("recbole_sigrec.tuning")]:
         monkeypatch.delitem(sys.modules, name)  # it imports its extra once

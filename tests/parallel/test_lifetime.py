@@ -29,6 +29,26 @@ if __name__ == "__main__":
         for task in [pool.submit(work, sys.argv[1]) for _ in range(4)]:
             task.result()
 """
+CLUSTER = """
+import os, sys, time
+from pathlib import Path
+from recbole_sigrec.parallel.cluster import open_cluster
+from recbole_sigrec.parallel.handing_out import hand_out
+from recbole_sigrec.parallel.pool import Start
+def begin():
+    pass
+def work(folder):
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(600)
+if __name__ == "__main__":
+    here = Path(sys.argv[1]).parent
+    lock = here / ".lock"
+    lock.touch()
+    with open_cluster("local:2", here) as client:
+        tasks = [sys.argv[1]] * 4
+        for _ in hand_out(client, lock, tasks.pop, work, lambda task: (task,), Start(begin, ())):
+            pass
+"""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
@@ -37,11 +57,17 @@ if __name__ == "__main__":
     [
         *((GROUP, "SIGINT"), (GROUP, "SIGTERM"), (GROUP, "SIGKILL")),
         *((POOL, "SIGINT"), (POOL, "SIGKILL")),
+        *((CLUSTER, "SIGINT"), (CLUSTER, "SIGTERM"), (CLUSTER, "SIGKILL")),
     ],
-    ids=["group-INT", "group-TERM", "group-KILL", "pool-INT", "pool-KILL"],
+    ids=[
+        *("group-INT", "group-TERM", "group-KILL", "pool-INT", "pool-KILL"),
+        *("cluster-INT", "cluster-TERM", "cluster-KILL"),
+    ],
 )
 def test_a_signal_to_the_parent_ends_all(tmp_path, program, name):
     """Ctrl-C goes to all of them, as from a terminal, and is told by the parent alone."""
+    if program is CLUSTER:
+        pytest.importorskip("distributed")
     script, temporary, pids = (tmp_path / part for part in ("program.py", "temporary", "pids"))
     script.write_text(program, "utf-8")
     temporary.mkdir()
@@ -69,6 +95,7 @@ def test_a_signal_to_the_parent_ends_all(tmp_path, program, name):
         assert parent.returncode == -number
         assert (error.count("Traceback") == 1) == (name == "SIGINT"), error
         assert list(temporary.iterdir()) == []
+        assert not (tmp_path / ".workers").exists() or name == "SIGKILL"
     finally:
         for process in (parent, *(child for child in children if child.is_running())):
             process.kill()

