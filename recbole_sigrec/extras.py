@@ -23,7 +23,7 @@ EXTRAS = {
 _WITH_IT = {
     "serve": ("uvicorn",),
     "image": ("PIL",),
-    "cluster": ("dask_jobqueue", "cryptography"),
+    "cluster": ("dask_jobqueue", "cryptography", "psycopg"),
 }
 """What else it installs and its users import."""
 

@@ -9,15 +9,15 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import dask.config
-import dask_jobqueue
 from distributed import Client
 
 from recbole_sigrec.errors import ConfigError, SIGRecError, did_you_mean
-from recbole_sigrec.parallel.lifetime import left_on_sigterm
+from recbole_sigrec.parallel.lifetime import kept_ctrl_c, left_on_sigterm
 from recbole_sigrec.parallel.local_workers import local_workers, security
 
 LOCAL = "local"
@@ -94,10 +94,10 @@ def open_cluster(cluster: str | Client, folder: Path) -> Iterator[Client]:
 def _queue(kind: str, n: int, folder: Path) -> Iterator[Any]:
     """Jobs of a queue, as Dask's configuration says, each a worker."""
     shared = dask.config.get(f"jobqueue.{kind}.shared-temp-directory") or str(folder.absolute())
+    with kept_ctrl_c():
+        jobqueue = import_module("dask_jobqueue")
     try:
-        cluster = getattr(dask_jobqueue, QUEUES[kind])(
-            security=security(), shared_temp_directory=shared
-        )
+        cluster = getattr(jobqueue, QUEUES[kind])(security=security(), shared_temp_directory=shared)
     except ValueError as error:
         raise SIGRecError(
             f"cluster = [{kind}]: dask-jobqueue cannot describe a job: {error}. Give cores and "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recbole_sigrec.errors import ConfigError
 from recbole_sigrec.extras import need
+from recbole_sigrec.parallel.lifetime import kept_ctrl_c
 from recbole_sigrec.parallel.pool import CLUSTER, check_importable
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def check_workers(classes: Iterable[Any], jobs: int, cluster: str | Client | Non
         return check_importable(classes, jobs)
     if jobs != 1:
         raise ConfigError(f"jobs = {jobs} is for this machine alone; a cluster has its own workers")
-    need("cluster", "--cluster")
+    with kept_ctrl_c():
+        need("cluster", "--cluster")
     from recbole_sigrec.parallel.cluster import parse
 
     if isinstance(cluster, str):

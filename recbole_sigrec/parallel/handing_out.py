@@ -213,7 +213,7 @@ class _Known:
         for address, error in found.items():
             if isinstance(error, UnfitWorker):
                 raise error
-            if isinstance(error, ImportError | AttributeError):
+            if isinstance(error, Exception) and not isinstance(error, OSError):  # not: it has gone
                 raise UnfitWorker(
                     f"worker {address} cannot import recbole_sigrec {recbole_sigrec.__version__} "
                     f"({error}): install that version there"

@@ -57,6 +57,19 @@ def end_others(but: Iterable[BaseProcess]) -> None:
         process.kill()
 
 
+@contextlib.contextmanager
+def kept_ctrl_c() -> Iterator[None]:
+    """What Ctrl-C does is as before after the block: dask-jobqueue, when it is imported, makes it
+    end a process as if nothing were wrong.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) != before:
+            signal.signal(signal.SIGINT, before)
+
+
 class _Terminated(BaseException):
     """SIGTERM has come."""
 

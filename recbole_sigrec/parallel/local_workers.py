@@ -56,13 +56,14 @@ def local_workers(n: int, scratch: Path) -> Iterator[Any]:
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
     safe = security()
     try:
-        made: Any = LocalCluster(
-            n_workers=0,
-            host=_LOCALHOST,
-            dashboard_address=f"{_LOCALHOST}:0",
-            security=safe,
-            silence_logs=logging.CRITICAL,
-        )
+        with dask.config.set({"temporary-directory": str(scratch.absolute())}):
+            made: Any = LocalCluster(
+                n_workers=0,
+                host=_LOCALHOST,
+                dashboard_address=f"{_LOCALHOST}:0",
+                security=safe,
+                silence_logs=logging.CRITICAL,
+            )
         with made as cluster:
             given = cluster.scheduler_address, safe, str(scratch.absolute())
             with _kept_alive(n, given, cluster):

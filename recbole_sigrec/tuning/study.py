@@ -190,7 +190,7 @@ def check_storage(storage: str | None) -> None:
         raise ConfigError(f"storage: it is no URL; give {needed}") from None
     if url.drivername != "postgresql+psycopg":
         raise ConfigError(f"storage = [{url}]: give a PostgreSQL database, {needed}")
-    need("pgvector", f"storage = [{url}]")
+    need("cluster", f"storage = [{url}]")
 
 
 def end_trial(

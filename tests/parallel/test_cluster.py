@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -258,6 +260,9 @@ kill -- -"$1"
 
 def test_slurm(lock, tmp_path, monkeypatch):
     """dask-jobqueue's jobs, on this machine: each is a worker, and ends with the block."""
+    monkeypatch.delitem(sys.modules, "dask_jobqueue.runner", raising=False)
+    monkeypatch.delitem(sys.modules, "dask_jobqueue", raising=False)  # it takes Ctrl-C over
+    interrupt = signal.getsignal(signal.SIGINT)
     for name, text in {"sbatch": SBATCH, "scancel": SCANCEL}.items():
         (tmp_path / name).write_text(text, "utf-8")
         (tmp_path / name).chmod(0o755)
@@ -279,5 +284,8 @@ def test_slurm(lock, tmp_path, monkeypatch):
             (done,) = tmp_path.glob("1.*")
             worker = process_of(done)
             assert client.scheduler.address.startswith("tls://")
+    assert signal.getsignal(signal.SIGINT) is interrupt
     assert psutil.wait_procs([worker], timeout=20)[1] == []
-    assert list((tmp_path / "out").iterdir()) == []  # no certificate is left
+    del client
+    gc.collect()
+    assert list((tmp_path / "out").iterdir()) == []  # certificates go with the cluster's object

@@ -64,8 +64,10 @@ def test_later_arguments_have_one_name():
     """What several functions take has the same name, order and default in all of them."""
     several = [dict(inspect.signature(f).parameters) for f in (compare, tune, ablate)]
     for parameters in several:
-        last = list(parameters.values())[-2:]
-        assert [(p.name, p.default) for p in last] == [("out", None), ("jobs", 1)]
+        first = list(parameters).index("out")
+        shared = list(parameters.values())[first : first + 3]
+        expected = [("out", None), ("jobs", 1), ("cluster", None)]
+        assert [(p.name, p.default) for p in shared] == expected
 
 
 def recboles(name: str) -> ast.FunctionDef:
