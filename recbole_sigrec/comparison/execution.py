@@ -142,8 +142,10 @@ def _in_workers(todo: list[Run], setting: Setting, first: Arm, split: Split, job
 def _on_cluster(
     todo: list[Run], setting: Setting, first: Arm, split: Split, cluster: str | Client
 ) -> Ended:
-    """Each on a worker that is free, with the threads of this process. A run whose worker dies goes
-    on elsewhere, from its last checkpoint, after those that have not begun.
+    """Each on a worker that is free, with the threads of this process.
+
+    A run whose worker dies goes on elsewhere, from its last checkpoint, after those that have not
+    begun.
     """
     from recbole_sigrec.parallel.cluster import open_cluster
     from recbole_sigrec.parallel.handing_out import Deaths, WorkerDied, hand_out
@@ -206,8 +208,9 @@ def _work(run: Run, setting: Setting, threads: int) -> None:
 
 
 def _work_alone(run: Run, setting: Setting, threads: int) -> None:
-    """As :func:`_work`, while no other worker is at work on this run: one that has lost its
-    connection counts as dead, and may still write.
+    """As :func:`_work`, while no other worker is at work on this run.
+
+    A worker that has lost its connection counts as dead, and may still write.
     """
     lock = run.path(".lock")
     with FileLock(lock):

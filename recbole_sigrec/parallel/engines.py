@@ -44,8 +44,9 @@ def check_workers(classes: Iterable[Any], jobs: int, cluster: str | Client | Non
 def opened(
     cluster: str | Client | None, folder: Path
 ) -> contextlib.AbstractContextManager[Client | None]:
-    """A cluster that several parts of a command share, see
-    :func:`recbole_sigrec.parallel.cluster.open_cluster`; of None, None.
+    """A cluster that several parts of a command share; of None, None.
+
+    See :func:`recbole_sigrec.parallel.cluster.open_cluster`.
     """
     if cluster is None:
         return contextlib.nullcontext()

@@ -59,8 +59,9 @@ def end_others(but: Iterable[BaseProcess]) -> None:
 
 @contextlib.contextmanager
 def kept_ctrl_c() -> Iterator[None]:
-    """What Ctrl-C does is as before after the block: dask-jobqueue, when it is imported, makes it
-    end a process as if nothing were wrong.
+    """After the block, Ctrl-C does what it did before.
+
+    When dask-jobqueue is imported, it makes Ctrl-C end a process as if nothing were wrong.
     """
     before = signal.getsignal(signal.SIGINT)
     try:

@@ -208,8 +208,10 @@ def _work(task: Task, study: optuna.Study, split: Split) -> None:
 
 
 def _work_on_cluster(task: Task, study: optuna.Study, split: Split, cluster: str | Client) -> None:
-    """Each trial on a worker that is free. A trial whose worker dies is cut off, and run anew
-    elsewhere. The workers write the trials' scores into the study, this process all else.
+    """Each trial on a worker that is free.
+
+    A trial whose worker dies is cut off, and run anew elsewhere. The workers write the trials'
+    scores into the study, this process all else.
     """
     from recbole_sigrec.parallel.cluster import open_cluster
     from recbole_sigrec.parallel.handing_out import Deaths, WorkerDied, hand_out
