@@ -33,7 +33,7 @@ def calls(monkeypatch):
     """What ``ablate`` has compared, (arms, folder, values); a label's length is its score."""
     made = []
 
-    def compare(arms, dataset, config_file_list, values, seeds, out, jobs):
+    def compare(arms, dataset, config_file_list, values, seeds, out, jobs, cluster):
         made.append((list(arms), Path(out), values))
         Path(out).mkdir(parents=True)
         return ComparisonResult(

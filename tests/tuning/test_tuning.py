@@ -304,7 +304,7 @@ def rewrite(content):
 
 
 DAMAGE = {
-    "empty": (lambda: rewrite(b""), r"has no trial, but trials\.csv beside it has some"),
+    "empty": (lambda: rewrite(b""), r"has no trial, but trials\.csv in \[out\] has some"),
     "no rows": (lambda: change("delete from trials"), "has no trial, but"),
     "half": (
         lambda: rewrite(Path("out/study.db").read_bytes()[:20_000]),
@@ -624,7 +624,7 @@ def test_data_that_changes_before_the_workers_read_it_is_noticed(
 
     stub(lambda trial: height(trial.params))
     monkeypatch.setattr(search, "worker_pool", change_and_start)
-    with pytest.raises(DataError, match="has changed since the search began"):
+    with pytest.raises(DataError, match="is not the data set that this command began with"):
         tuned(dataset="with_audio", data_path=str(with_audio.parent), jobs=2)
 
 
