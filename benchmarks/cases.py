@@ -134,6 +134,22 @@ def evaluation(dataset):
     return functools.partial(_evaluate, trainer, valid)
 
 
+def scored_evaluation(dataset, weight):
+    """SIGRec's validation; ``weight``: of the item scores, whose other keys are given."""
+    given = {"item_score_reg": 100.0, "item_score_content": 10.0, "modality_weights": None}
+    keys = {"item_score_weight": weight, **given}
+    settings = config(dataset, "SIGRec", **keys)
+    train, valid, _ = data_preparation(settings, create_dataset(settings))
+    model = build_model(settings, train)
+    trainer = trainer_class(settings["MODEL_TYPE"], settings["model"])(settings, model)
+
+    def validate():
+        model.train()  # forgets the representations
+        return trainer._valid_epoch(valid)
+
+    return validate
+
+
 def recbole_evaluation(dataset, batch):
     """RecBole's own trainer, loader and collector; ``batch`` scores, as it counts them."""
     settings, _, train, valid, _ = prepared(dataset, eval_batch_size=batch)
@@ -321,6 +337,12 @@ def data_cases(dataset):
         name = "RecBole, " + ("default" if batch == 4096 else f"eval_batch_size {batch:,}")
         cases.append((group, name, bind(recbole_evaluation, dataset, batch)))
     cases.append((group, "ours", bind(evaluation, dataset)))
+    group = "full-sort validation, SIGRec"
+    cases += [
+        (group, "without item scores", bind(scored_evaluation, dataset, 0.0)),
+        (group, "with item scores", bind(scored_evaluation, dataset, 0.25)),
+        (group, "with item scores, their weight chosen", bind(scored_evaluation, dataset, "auto")),
+    ]
     cases += [
         ("collaborative graph", "dense, n x n", bind(dense_collaborative, dataset)),
         ("collaborative graph", "ours", bind(collaborative, dataset)),

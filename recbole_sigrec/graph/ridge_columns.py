@@ -32,7 +32,8 @@ from recbole_sigrec.kernels.products import matmul_nt
 
 _TOLERANCE = 3e-6  # residual at which a column is solved, relative to the right side
 _MOST_ITERATIONS = 1000
-_COLUMNS = 128  # solved at a time
+_COLUMNS = 128  # of P at a time
+_ITERATED = 32  # columns whose iterations run together: few enough for the caches
 _CHECKED = 16  # one of as many blocks of P is put into the equation
 _LARGEST_ERROR = 1e-3  # of a weight
 
@@ -62,7 +63,8 @@ def largest_ridge_weights(
         ValueError: conjugate gradients do not converge, or a weight is off by more than 0.001.
 
     Cost: n²·d multiply-adds, and 2·nnz(R) for each of n + d columns in each of 10 to 40 iterations
-    (more where λ is small). Memory: 4·n·d + 20·d² bytes, and 128 columns of users and of items.
+    (more where λ is small). Memory: 4·n·d + 20·d² bytes, some times 128 columns of items, and 32 of
+    users.
     """
     tiny, huge = (float(getattr(np.finfo(np.float32), end)) for end in ("tiny", "max"))
     if not (tiny <= reg_weight <= huge and content_weight <= huge):
@@ -73,14 +75,14 @@ def largest_ridge_weights(
         rows, place = inverse.columns(items), torch.arange(len(items))
         if number % _CHECKED == 0:
             worst = max(worst, inverse.error(rows, items))
+            if worst > _LARGEST_ERROR:
+                raise ValueError(BEYOND_FLOAT32)
         rows /= -rows[place, items][:, None]
         rows[place, items] = 0.0
         kept.append(largest_of_rows(rows.numpy(), k))
     logging.getLogger().info(
         f"item weights: off by at most {worst:.1e}, by one block of {_CHECKED}"
     )
-    if worst > _LARGEST_ERROR:
-        raise ValueError(BEYOND_FLOAT32)
     return sp.vstack(kept).T.tocsr()
 
 
@@ -107,7 +109,7 @@ class _Inverse:
         for columns in _blocks(d, "item weights, content"):
             solved = self._of_interactions.solve(self._content[:, columns])
             self._solved[:, columns] = solved
-            between[:, columns] = matmul_nt(self._content.T, solved.T)
+            between[:, columns] = self._content.T @ solved  # matmul_nt would copy all of Z
         inner = np.eye(d) + weight * between.numpy().astype(np.float64)
         self._inner = torch.from_numpy(weight * np.linalg.inv(inner)).float()  # K
 
@@ -142,17 +144,26 @@ class _Inverse:
 
 
 class _Interactions:
-    """C = RᵀR + λI and its inverse, for columns [n_items, b]."""
+    """C = RᵀR + λI and its inverse, for columns [n_items, b].
+
+    Both are those of A = D^{-1/2} C D^{-1/2}, whose diagonal is one, scaled back.
+    """
 
     def __init__(self, interactions: sp.csr_matrix, reg: float):
-        self._graph, self._reg = SparseGraph(interactions), reg
-        counts = np.bincount(interactions.indices, minlength=self._graph.shape[1])
-        self._scale = torch.from_numpy((counts + reg) ** -0.5).float()[:, None]  # D^{-1/2}
+        counts = np.bincount(interactions.indices, minlength=interactions.get_shape()[1])
+        scale = (counts + reg) ** -0.5  # D^{-1/2}
+        self._graph = SparseGraph(interactions @ sp.diags(scale))
+        self._scale, self._reg = (
+            torch.from_numpy(part).float()[:, None] for part in (scale, reg * scale**2)
+        )
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
         """C x."""
-        product = self._graph.matmul_transposed(self._graph.matmul(x))
-        return product.add_(x, alpha=self._reg)
+        return self._scaled_product(x / self._scale).div_(self._scale)
+
+    def _scaled_product(self, x: torch.Tensor) -> torch.Tensor:
+        """A x."""
+        return self._graph.matmul_transposed(self._graph.matmul(x)).addcmul_(self._reg, x)
 
     def solve(self, right: torch.Tensor) -> torch.Tensor:
         """x with C x = right, float32 [n_items, b].
@@ -160,22 +171,26 @@ class _Interactions:
         Raises:
             ValueError: a column does not converge.
         """
-        rest = right * self._scale  # of the equation scaled to a diagonal of ones
+        parts = [self._solve_together(part) for part in right.split(_ITERATED, dim=1)]
+        return torch.cat(parts, dim=1)
+
+    def _solve_together(self, right: torch.Tensor) -> torch.Tensor:
+        rest = right * self._scale
         least = _TOLERANCE * rest.norm(dim=0)
         x, direction = torch.zeros_like(rest), rest.clone()
         square = _dots(rest, rest)
         for _ in range(_MOST_ITERATIONS):
-            open_ = ~(square.sqrt() <= least)  # a NaN is open
-            if not open_.any():
+            going = ~(square.sqrt() <= least)  # NaN, too
+            if not going.any():
                 return x.mul_(self._scale)
             if not square.isfinite().all():
                 break
-            product = self.product(direction * self._scale).mul_(self._scale)
-            step = torch.where(open_, square / _dots(direction, product), 0.0)
+            product = self._scaled_product(direction)
+            step = torch.where(going, square / _dots(direction, product), 0.0)
             x.addcmul_(step, direction)
             rest.addcmul_(-step, product)
             before, square = square, _dots(rest, rest)
-            direction.mul_(torch.where(open_, square / before, 0.0)).add_(rest)
+            direction.mul_(torch.where(going, square / before, 0.0)).add_(rest)
         raise ValueError(
             f"conjugate gradients do not reach a relative residual of {_TOLERANCE:g} in "
             f"{_MOST_ITERATIONS} iterations; raise the ridge"
