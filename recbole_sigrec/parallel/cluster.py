@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.config
-from distributed import Client
+from distributed import Client, Security
 
 from recbole_sigrec.errors import ConfigError, SIGRecError, did_you_mean
 from recbole_sigrec.parallel.lifetime import kept_ctrl_c, left_on_sigterm
@@ -75,13 +75,12 @@ def open_cluster(cluster: str | Client, folder: Path) -> Iterator[Client]:
     kind, n = parse(cluster)
     folder.mkdir(parents=True, exist_ok=True)
     with left_on_sigterm(), contextlib.ExitStack() as stack:
+        started, safe = kind, None  # of an address, Dask's configuration says who is let in
         if kind == LOCAL:
-            started = stack.enter_context(local_workers(n, folder / ".workers"))
+            started, safe = stack.enter_context(local_workers(n, folder / ".workers"))
         elif kind in QUEUES:
             started = stack.enter_context(_queue(kind, n, folder))
-        else:
-            started = kind
-        client = stack.enter_context(_client(started))
+        client = stack.enter_context(_client(started, safe))
         print(
             f"cluster: {cluster}, scheduler {client.scheduler.address}, "  # pyright: ignore[reportOptionalMemberAccess]
             f"dashboard {client.dashboard_link or 'off'}",
@@ -108,9 +107,9 @@ def _queue(kind: str, n: int, folder: Path) -> Iterator[Any]:
         yield cluster
 
 
-def _client(cluster: Any) -> Client:
+def _client(cluster: Any, safe: Security | None) -> Client:
     try:
-        return Client(cluster, timeout=_SECONDS, set_as_default=False)
+        return Client(cluster, timeout=_SECONDS, set_as_default=False, security=safe)
     except (OSError, TimeoutError, ValueError) as error:
         raise SIGRecError(
             f"cluster = [{cluster}]: no Dask scheduler answers there ({error}); see to the "
