@@ -24,6 +24,10 @@ class WriteError(DataError, OSError):
 
     __str__ = DataError.__str__
 
+    def __reduce__(self) -> tuple[type[WriteError], tuple]:
+        """For pickle. Dask replaces OSError's way by one that fails with a second base."""
+        return type(self), self.args
+
 
 def write_error(path: Path, cause: OSError) -> WriteError:
     """The error for a file that cannot be written, with what the system says."""

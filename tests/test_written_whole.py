@@ -175,6 +175,15 @@ def test_the_error_passes_from_process_to_process(tmp_path):
     assert type(passed) is WriteError and str(passed) == str(error)
 
 
+def test_the_error_passes_from_a_worker_of_dask(tmp_path):
+    """Once Dask is imported, this makes what is pickled of an error."""
+    tblib = pytest.importorskip("tblib.pickling_support")
+    error = write_error(tmp_path / "name", OSError(errno.ENOSPC, "No space left on device"))
+    make, parts = tblib.pickle_exception(error)[:2]
+    passed = make(*parts)
+    assert type(passed) is WriteError and str(passed) == str(error)
+
+
 def test_a_disk_that_is_full_when_the_file_is_closed(tmp_path):
     """What Python holds in memory until then."""
     with pytest.raises(WriteError, match=r"name cannot be written: File too large"):
